@@ -1,0 +1,2 @@
+"""List, show and test device profiles."""
+EXAMPLES = ""
