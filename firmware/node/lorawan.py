@@ -15,7 +15,7 @@ from cryptolib import aes
 from micropython import const
 
 F_CNT_MAX = const(0xFFFFFFFF)
-PAYLOAD_SIZE_MAX = const(222)  # octets at DR5 in EU868, repeater compatible (RP002-1.0.4, 2.4.6)
+PAYLOAD_SIZE_MAX = const(242)  # octets at the fastest data rates (RP002-1.0.4, 2.5.6); slow ones carry 51
 
 _MODE_ECB = const(1)
 _MHDR_UNCONFIRMED_UP = const(0x40)  # message type 010, major version 0
