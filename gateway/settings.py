@@ -26,6 +26,7 @@ T = TypeVar("T")
 FOUND_TEXT_MAX = 60  # characters of a wrong value that a message repeats
 SUGGESTION_CUTOFF = 0.6  # difflib ratio above which "did you mean" is a help and not a riddle
 SECRET_FILE_SIZE_MAX = 16384  # octets; a key or a PEM file is far smaller
+CREDENTIAL_FOLDER_PREFIX = "litfass_"  # systemd's name for a file of `LoadCredential=litfass:FOLDER`
 
 Path = tuple[str | int, ...]
 """Where a value stands in a TOML file: ``("driver", 1, "port")``."""
@@ -141,7 +142,10 @@ def setting(kind: Kind[Any], *, help: str, **options: Any) -> Any:
         return dataclasses.field(metadata=metadata)
     default = options["default"]
     value = default if default is None else kind.parse(default, pathlib.Path())
-    return dataclasses.field(default=value, metadata={**metadata, "default": default})
+    metadata["default"] = default
+    if isinstance(value, dict):
+        return dataclasses.field(default_factory=value.copy, metadata=metadata)
+    return dataclasses.field(default=value, metadata=metadata)
 
 
 def found_text(value: object) -> str:
@@ -424,7 +428,8 @@ def _secret_path(scheme: str, name: str, folder: pathlib.Path) -> pathlib.Path:
         )
     if "/" in name or name in ("", ".", ".."):
         raise WrongValueError("a credential name without slashes")
-    return pathlib.Path(credentials) / name
+    alone = pathlib.Path(credentials) / name
+    return alone if alone.exists() else pathlib.Path(credentials) / f"{CREDENTIAL_FOLDER_PREFIX}{name}"
 
 
 def _read_secret_file(path: pathlib.Path) -> bytes:

@@ -1,2 +1,53 @@
-"""(coming)"""
-EXAMPLES = ""
+"""Show how the running gateway is: drivers, ring, uplinks, backlog, clock."""
+
+import argparse
+import json
+from typing import Any, cast
+
+from gateway.cli import EXIT_OK
+from gateway.cli._service import NOT_RUNNING, add_service_arguments, ago_text, ask_service, print_table, span_text
+
+EXAMPLES = """\
+  litfass status                              the system's service
+  litfass status --config litfass.toml        the one started with these settings
+  litfass status --json | jq .uplinks         for scripts; the keys are stable
+
+Exit code 3: it is not running."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_service_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    answer = ask_service(args, "status")
+    if answer is None:
+        return NOT_RUNNING
+    if args.json:
+        print(json.dumps(answer, ensure_ascii=False))
+        return EXIT_OK
+    _show(cast(dict[str, Any], answer))
+    return EXIT_OK
+
+
+def _show(status: dict[str, Any]) -> None:
+    now_ms = status["now_ms"]
+    clock = "known" if status["clock_known"] else "NOT SYNCHRONISED: readings are flagged until it is"
+    print(f"Gateway {status['gateway']}, Litfass {status['version']}, up {span_text((now_ms - status['started_ms']) / 1000)}")
+    print(f"Clock   {clock}")
+    ring = status["ring"]
+    fill = ring.get("fill")
+    print(f"Ring    {ring['state']}, {ring['records']:,} records" + (f", {fill:.0%} full" if fill is not None else ""))
+    print()
+    rows = []
+    for name, driver in status["drivers"].items():
+        counters = ", ".join(f"{count} {what}" for what, count in sorted(driver["counters"].items()))
+        rows.append([name, driver["state"], ago_text(driver["since_ms"], now_ms), driver["detail"], counters])
+    print_table(["DRIVER", "STATE", "SINCE", "DETAIL", "COUNTERS"], rows)
+    print()
+    rows = [
+        [name, uplink["state"], f"{uplink['records_delivered']:,}", f"{uplink['backlog_records']:,}",
+         ago_text(uplink["last_delivery_ms"], now_ms), uplink["detail"] or uplink["url"]]
+        for name, uplink in status["uplinks"].items()
+    ]  # fmt: skip
+    print_table(["UPLINK", "STATE", "DELIVERED", "BACKLOG", "LAST", "DETAIL"], rows)

@@ -1,2 +1,0 @@
-"""(coming)"""
-EXAMPLES = ""
