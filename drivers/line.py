@@ -42,8 +42,8 @@ class SerialLine:
         """Take over an open pyserial port; use `open` instead."""
         self.name = name
         self.port = str(port.port)
-        real = os.path.basename(os.path.realpath(self.port))
-        alias = "" if real == os.path.basename(self.port) else f" ({real})"
+        real = os.path.realpath(self.port)
+        alias = "" if real == self.port else f" ({real.removeprefix('/dev/')})"
         self.detail = f"{self.port}{alias} at {port.baudrate} {port.bytesize}{port.parity}{port.stopbits:g}"
         self._serial: serial.Serial | None = port
         self._fd: int = port.fileno()

@@ -24,7 +24,7 @@ def open_fds() -> set[str]:
 
 async def test_octets_pass_both_ways(cable: Cable) -> None:
     async with await SerialLine.open(str(cable.path), baudrate=19200, parity="E", stopbits=2, name="rs485") as line:
-        assert line.detail == f"{cable.path} ({os.path.basename(cable.near_name)}) at 19200 8E2"
+        assert line.detail == f"{cable.path} ({cable.near_name.removeprefix('/dev/')}) at 19200 8E2"
         await line.write(bytes(range(256)))
         assert os.read(cable.far_fd, 512) == bytes(range(256))
         os.write(cable.far_fd, bytes(range(256)))
