@@ -14,7 +14,6 @@ from gateway.files import config_folder
 from gateway.profile import Profile, load_profile
 from gateway.properties import Properties, standard_properties
 from gateway.settings import (
-
     Path,
     Report,
     boolean,
@@ -458,5 +457,3 @@ def _check_drivers(
                 parts.report.warn((*place, problem.key), f"{problem.found}; {problem.expected}")
             else:
                 parts.report.error((*place, problem.key), problem.found, problem.expected)
-
-

@@ -1,20 +1,20 @@
 """Every error Litfass can name, sorted by who reacts to it. A bug stays TypeError, ValueError or AssertionError.
 
-    LitfassError
-    ├─ ConfigError               file, line, found, expected  -> `litfass check` lists them all, exit 2
-    ├─ RingError                 path
-    │  ├─ DamagedBlockError      seq_first, seq_last          -> becomes a gap; the rest is delivered
-    │  ├─ RingFormatError        version_found                -> stop: never write into what we cannot read
-    │  ├─ RingBusyError          path                         -> another process has the ring open
-    │  └─ RingSyncError          cause                        -> not stored; kept in memory, tried elsewhere
-    ├─ LinkError                 link, reason                 -> the supervisor reopens port or adapter
-    ├─ DeviceError               device_id                    -> count it, take the next frame
-    │  ├─ FrameError             frame, offset, reason
-    │  ├─ ReplayError            f_cnt, f_cnt_last
-    │  └─ NoReplyError           waited_s
-    └─ UplinkError               uplink
-       ├─ UplinkDownError        retry_after_s                -> keep the batch, back off
-       └─ UplinkRefusedError     reason_code                  -> the platform refuses this batch
+LitfassError
+├─ ConfigError               file, line, found, expected  -> `litfass check` lists them all, exit 2
+├─ RingError                 path
+│  ├─ DamagedBlockError      seq_first, seq_last          -> becomes a gap; the rest is delivered
+│  ├─ RingFormatError        version_found                -> stop: never write into what we cannot read
+│  ├─ RingBusyError          path                         -> another process has the ring open
+│  └─ RingSyncError          cause                        -> not stored; kept in memory, tried elsewhere
+├─ LinkError                 link, reason                 -> the supervisor reopens port or adapter
+├─ DeviceError               device_id                    -> count it, take the next frame
+│  ├─ FrameError             frame, offset, reason
+│  ├─ ReplayError            f_cnt, f_cnt_last
+│  └─ NoReplyError           waited_s
+└─ UplinkError               uplink
+├─ UplinkDownError        retry_after_s                -> keep the batch, back off
+└─ UplinkRefusedError     reason_code                  -> the platform refuses this batch
 """
 
 import enum
@@ -40,7 +40,7 @@ class ConfigError(LitfassError):
         super().__init__(f"{place}: {found}; {expected}")
 
 
-class ConfigErrors(LitfassError):
+class ConfigErrors(LitfassError):  # noqa: N818  # plural: it carries several
     """All mistakes of one settings file at once, in line order."""
 
     def __init__(self, errors: list[ConfigError]) -> None:

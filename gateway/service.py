@@ -25,8 +25,8 @@ from gateway.store import Store
 from gateway.supervisor import Supervisor, cancel_and_wait
 from gateway.systemd import notify, watchdog_interval_s
 from gateway.uplinks import Uplink
-from gateway.uplinks.senml import device_urn
 from gateway.uplinks.sender import UplinkParts
+from gateway.uplinks.senml import device_urn
 
 DRIVER_STOP_S = 2.0  # a driver that does not end by then is left behind
 DRAIN_S = 5.0  # for the last delivery; with DRIVER_STOP_S and the ring's close, a stop stays below 10 s
@@ -175,7 +175,9 @@ class Service:
                 notify("WATCHDOG=1", f"STATUS={self._status_line(store)}")
             known = self.clock.is_known()
             if known and not self._clock_known:
-                event(logger, logging.INFO, "clock.known", f"the clock is synchronised: {utc_text(self.clock.wall_ms())}")
+                event(
+                    logger, logging.INFO, "clock.known", f"the clock is synchronised: {utc_text(self.clock.wall_ms())}"
+                )
                 for uplink in self._uplinks.values():
                     uplink.clock_became_known()
             self._clock_known = known

@@ -191,7 +191,7 @@ def read_table(
         if key in table:
             try:
                 values[field.name] = kind.parse(table[key], report.folder)
-            except NestedErrors as nested:
+            except NestedMistakesError as nested:
                 for inner_path, found, expected in nested.mistakes:
                     report.error((*path, key, *inner_path), found, expected)
             except WrongValueError as wrong:
@@ -202,7 +202,7 @@ def read_table(
     return None if len(report.errors) > mistakes else settings_type(**values)
 
 
-class NestedErrors(Exception):
+class NestedMistakesError(Exception):
     """Mistakes inside a nested table, each with its path below the key."""
 
     def __init__(self, mistakes: list[tuple[Path, str, str]]) -> None:
@@ -456,7 +456,7 @@ def table(settings_type: type[T]) -> Kind[T]:
         nested = _NestedReport(folder)
         settings = read_table(settings_type, value, nested)
         if settings is None:
-            raise NestedErrors(nested.mistakes)
+            raise NestedMistakesError(nested.mistakes)
         return settings
 
     return Kind("a table", parse)
@@ -484,14 +484,12 @@ def table_of(kind: Kind[T], expected: str = "a table") -> Kind[dict[str, T]]:
         for key, inner in value.items():
             try:
                 result[key] = kind.parse(inner, folder)
-            except NestedErrors as nested:
+            except NestedMistakesError as nested:
                 mistakes += [((key, *path), found, what) for path, found, what in nested.mistakes]
             except WrongValueError as wrong:
-                mistakes.append(
-                    ((key,), f"{key} = {found_text(inner)}", f"expected {wrong.expected or kind.expected}")
-                )
+                mistakes.append(((key,), f"{key} = {found_text(inner)}", f"expected {wrong.expected or kind.expected}"))
         if mistakes:
-            raise NestedErrors(mistakes)
+            raise NestedMistakesError(mistakes)
         return result
 
     return Kind(expected, parse)

@@ -70,7 +70,7 @@ class Supervisor:
             except LinkError as error:
                 self._crashes = 0
                 self._fail("down", str(error), bursts, logging.WARNING)
-            except Exception as error:  # noqa: BLE001  # a driver's bug must not end the service or another driver
+            except Exception as error:  # a driver's bug must not end the service or another driver
                 self._crashes += 1
                 state = "parked" if self._crashes >= PARKED_AFTER else "crashed"
                 logger.debug("%s crashed", self.name, exc_info=True)
@@ -80,9 +80,7 @@ class Supervisor:
             await asyncio.sleep(PARKED_S if self.status.state == "parked" else delay_s)
             self.status.restarts += 1
 
-    def _fail(
-        self, state: str, detail: str, bursts: BurstLog, level: int, error: Exception | None = None
-    ) -> None:
+    def _fail(self, state: str, detail: str, bursts: BurstLog, level: int, error: Exception | None = None) -> None:
         where = ""
         if error is not None and (traceback := error.__traceback__) is not None:
             while traceback.tb_next is not None:

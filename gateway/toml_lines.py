@@ -15,7 +15,7 @@ SETTINGS_FILE_SIZE_MAX = 4 << 20  # octets; a thousand devices need a quarter of
 _HEADER = re.compile(r"\s*(\[\[?)\s*(.+?)\s*\]\]?\s*(#.*)?$")
 _KEY_PART = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)\s*""")
 _SKIP = re.compile(
-    r'"""(?:[^\\]|\\.)*?"""|' r"'''.*?'''|" r'"(?:[^"\\\n]|\\.)*"|' r"'[^'\n]*'|#[^\n]*|[\[\]{}]|\n", re.DOTALL
+    r'''"""(?:[^\\]|\\.)*?"""|\'{3}.*?\'{3}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|\#[^\n]*|[\[\]{}]|\n''', re.DOTALL
 )
 
 
@@ -131,7 +131,7 @@ def read_toml(path: pathlib.Path) -> tuple[dict[str, object], TomlLines]:
         message = re.sub(r"\s*\(at .*\)$", "", str(error))
         line = int(place[1]) if place else text.count("\n") + 1
         column = f" (column {place[2]})" if place else " (end of the file)"
-        raise _one_error(name, line, f"no valid TOML: {message}{column}", "see https://toml.io for the syntax") from None
+        raise _one_error(name, line, f"no valid TOML: {message}{column}", "see https://toml.io") from None
     except RecursionError:
         raise _one_error(name, 0, "nested too deeply", "expected a flat file") from None
 

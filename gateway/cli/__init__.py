@@ -22,7 +22,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NOT_RUNNING = 3
 
-COMMANDS = ("run", "check", "status", "devices", "profile", "ring", "bench", "systemd")
+COMMANDS = ("run", "check", "status", "devices", "settings", "profile", "ring", "bench", "systemd")
 """The core's own commands, in the order a newcomer meets them; each is a module of this package."""
 
 _EPILOG = """\

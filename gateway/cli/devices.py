@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     answer = ask_service(args, "devices")
     if answer is None:
         return NOT_RUNNING
-    devices = [device for device in cast(list[dict[str, Any]], answer) if args.device in (None, device["id"])]
+    devices = [device for device in cast("list[dict[str, Any]]", answer) if args.device in (None, device["id"])]
     if args.json:
         print(json.dumps(devices, ensure_ascii=False))
         return EXIT_OK

@@ -1,2 +1,3 @@
 """(coming)"""
+
 EXAMPLES = ""

@@ -26,14 +26,15 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(answer, ensure_ascii=False))
         return EXIT_OK
-    _show(cast(dict[str, Any], answer))
+    _show(cast("dict[str, Any]", answer))
     return EXIT_OK
 
 
 def _show(status: dict[str, Any]) -> None:
     now_ms = status["now_ms"]
     clock = "known" if status["clock_known"] else "NOT SYNCHRONISED: readings are flagged until it is"
-    print(f"Gateway {status['gateway']}, Litfass {status['version']}, up {span_text((now_ms - status['started_ms']) / 1000)}")
+    up = span_text((now_ms - status["started_ms"]) / 1000)
+    print(f"Gateway {status['gateway']}, Litfass {status['version']}, up {up}")
     print(f"Clock   {clock}")
     ring = status["ring"]
     fill = ring.get("fill")

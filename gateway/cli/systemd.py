@@ -13,7 +13,8 @@ EXAMPLES = """\
   litfass systemd                             print the unit, with the path of this installation
   sudo litfass systemd --install              write it, make /etc/litfass, then: systemctl enable --now litfass
 
-Check it before you trust it: litfass systemd > litfass.service && systemd-analyze security --offline=true litfass.service"""
+Check it before you trust it:
+  litfass systemd > litfass.service && systemd-analyze security --offline=true litfass.service"""
 
 UNIT_PATH = pathlib.Path("/etc/systemd/system/litfass.service")
 CONFIG_FOLDER = pathlib.Path("/etc/litfass")
@@ -65,5 +66,5 @@ def _install(unit: str) -> None:
     print(f"{UNIT_PATH}: written")
     systemctl = shutil.which("systemctl")
     if systemctl and os.path.isdir("/run/systemd/system"):
-        subprocess.run([systemctl, "daemon-reload"], check=False)
+        subprocess.run([systemctl, "daemon-reload"], check=False)  # noqa: S603  # our own words only
     print("Start it with: systemctl enable --now litfass")

@@ -1,7 +1,7 @@
 """MQTT 5 uplink: SenML packs on ``litfass/<gateway>/readings``, gaps, a retained status and a last will.
 
-aiomqtt 2.5 wakes a publisher at any PUBACK, whatever its reason code; a broker that *refuses* a message (0x80 and above,
-for example an ACL) would look as if it had taken it. `_Connection` therefore keeps the acknowledgements itself.
+aiomqtt 2.5 wakes a publisher at any PUBACK, whatever its reason code; a broker that *refuses* a message (0x80 and
+above, for example an ACL) would look as if it had taken it. `_Connection` therefore keeps the acknowledgements itself.
 """
 
 import asyncio
@@ -40,8 +40,8 @@ from gateway.settings import (
     text,
 )
 from gateway.uplinks import UplinkType
-from gateway.uplinks.senml import CONTENT_TYPE, encode_pack
 from gateway.uplinks.sender import Batch, BatchTooLargeError, Sender, UplinkParts
+from gateway.uplinks.senml import CONTENT_TYPE, encode_pack
 
 TOPIC_PREFIX = "litfass"
 QOS = 1
@@ -171,9 +171,7 @@ class _Connection(aiomqtt.Client):
         self.packet_size_max = 1 << 28
         self.lost: asyncio.Future[str] = self._loop.create_future()
 
-    def _on_connect(
-        self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
-    ) -> None:
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         self.receive_maximum = getattr(properties, "ReceiveMaximum", self.receive_maximum)
         self.packet_size_max = getattr(properties, "MaximumPacketSize", self.packet_size_max)
         super()._on_connect(client, userdata, flags, reason_code, properties)
@@ -184,9 +182,7 @@ class _Connection(aiomqtt.Client):
         if waiter is not None and not waiter.done():
             waiter.set_result(reason_code.value)
 
-    def _on_disconnect(
-        self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
-    ) -> None:
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
         self._fail(_disconnect_text(reason_code))
 
@@ -493,6 +489,4 @@ class MqttUplink:
         self._state, self._detail = state, detail
 
 
-MQTT = UplinkType(
-    summary="MQTT 5 broker, SenML packs", settings=MqttSettings, build=MqttUplink, check=check_settings
-)
+MQTT = UplinkType(summary="MQTT 5 broker, SenML packs", settings=MqttSettings, build=MqttUplink, check=check_settings)

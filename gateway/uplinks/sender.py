@@ -1,7 +1,7 @@
 """Cursor -> batch -> message -> delivered -> acknowledged: what all platform languages share.
 
-The sender reads the ring behind its own cursor, cuts batches, keeps a window of them in flight and moves the cursor only
-over what the platform has acknowledged, in order. A batch is encoded once; a resend has the same octets.
+The sender reads the ring behind its own cursor, cuts batches, keeps a window of them in flight and moves the cursor
+only over what the platform has acknowledged, in order. A batch is encoded once; a resend has the same octets.
 """
 
 import asyncio
@@ -140,12 +140,14 @@ class Sender:
         encode: Makes the message of a batch or gap. Pure.
         records_max: Most records in a batch; the platform may ask for less.
         window: Most batches in flight; likewise.
+        progress_timeout_s: How long an acknowledgement may take before the connection counts as dead.
     """
 
     parts: UplinkParts
     encode: Callable[[Batch | Gap], Any]
     records_max: int = BATCH_RECORDS_MAX
     window: int = WINDOW_MAX
+    progress_timeout_s: float = PROGRESS_TIMEOUT_S
     status: SenderStatus = field(default_factory=SenderStatus)
     _pending: deque[_Delivery] = field(default_factory=deque)
     _sent_before: int = 0
@@ -187,7 +189,7 @@ class Sender:
                 waiting: set[asyncio.Task[None]] = {*tasks, *([refill] if refill else [])}
                 done, _ = await asyncio.wait(
                     waiting,
-                    timeout=PROGRESS_TIMEOUT_S if tasks else None,
+                    timeout=self.progress_timeout_s if tasks else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if not done:
@@ -257,7 +259,7 @@ class Sender:
 
     def _no_progress(self) -> Exception:
         return UplinkDownError(
-            self.parts.name, f"nothing acknowledged for {PROGRESS_TIMEOUT_S:g} s: the connection is dead"
+            self.parts.name, f"nothing acknowledged for {self.progress_timeout_s:g} s: the connection is dead"
         )
 
 
