@@ -8,6 +8,7 @@ or logged (P9).
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ from gateway.driver import Clock, Device, DeviceError, DriverParts, LinkError, L
 if TYPE_CHECKING:
     from bleak.backends.device import BLEDevice
     from bleak.backends.scanner import AdvertisementData
+
+logger = logging.getLogger(__name__)
 
 QUEUED_PER_DEVICE_MAX = 16  # adverts; more than a second's worth, and one flooded address crowds out no other
 RSSI_NONE_DBM = -127  # bleak's word for "BlueZ tells none": then nothing was heard just now, only kept
@@ -145,10 +148,16 @@ class BleDriver:
         if isinstance(news, str):
             sink.count(news)
             return
-        if news.is_restarted:
-            sink.count("counter_restarted")
         await sink.append(news.readings, memory=news.memory or None)
         station.stored(news)
+        if news.is_restarted:
+            sink.count("counter_restarted")
+            logger.warning(
+                "%s: its encryption counter started over, rose long enough, and is taken again from %d",
+                station.device_id,
+                news.counter,
+                extra={"code": "ble.counter_restarted"},
+            )
 
 
 def build_with(scanner: ScannerFactory) -> Callable[[DriverParts], BleDriver]:

@@ -30,7 +30,7 @@ class BleDeviceSettings:
     """Further keys of a ``[[device]]`` behind it."""
 
     address: str = setting(ADDRESS, help="its Bluetooth address")
-    bindkey: Secret | None = setting(  # noqa: RUF009
+    bindkey: Secret | None = setting(
         secret(BINDKEY_SIZE), default=None, help="its BTHome bindkey; then nothing unencrypted of it is taken"
     )
 
@@ -46,4 +46,4 @@ class ExampleSettings:
 
     advert: str = setting(text(r"[0-9A-Fa-fx\s]{2,600}", "an advert in hexadecimal"), help="the whole advert")
     address: str = setting(ADDRESS, default="A4:C1:38:12:34:56", help="who sends it")
-    bindkey: Secret | None = setting(secret(BINDKEY_SIZE), default=None, help="for an encrypted one")  # noqa: RUF009
+    bindkey: Secret | None = setting(secret(BINDKEY_SIZE), default=None, help="for an encrypted one")

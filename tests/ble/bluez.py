@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from dbus_fast import BusType, Message, MessageType, Variant
+from dbus_fast import BusType, Message, MessageType, Variant, unpack_variants
 from dbus_fast.aio import MessageBus
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -130,10 +130,10 @@ class Bench:
         off = {"Powered": Variant("b", False)}
         await self.bluez(f"/org/bluez/{adapter}", MOCK, "UpdateProperties", "sa{sv}", ADAPTER, off)
 
-    async def calls(self, path: str) -> list[str]:
-        """Return the names of all methods that were called on an object of BlueZ."""
+    async def calls(self, path: str) -> list[tuple[str, Any]]:
+        """Return all methods that were called on an object of BlueZ, each with its arguments."""
         [calls] = await self.bluez(path, MOCK, "GetCalls", "")
-        return [name for _, name, _ in calls]
+        return [(name, unpack_variants(arguments)) for _, name, arguments in calls]
 
     async def bluez(self, path: str, interface: str, member: str, signature: str, *arguments: object) -> list[Any]:
         return await self._call("org.bluez", path, interface, member, signature, *arguments)
