@@ -87,7 +87,17 @@ class SerialLine:
         link = name or port
 
         def open_port() -> serial.Serial:
-            return serial.Serial(port, baudrate, bytesize, parity, stopbits, timeout=0, write_timeout=0, exclusive=True)
+            return serial.Serial(
+                port,
+                baudrate,
+                bytesize,
+                parity,
+                stopbits,
+                timeout=0,
+                write_timeout=0,
+                inter_byte_timeout=0,  # VMIN 1: a read that finds nothing says EAGAIN, and 0 octets mean hung up only
+                exclusive=True,
+            )
 
         opening = asyncio.ensure_future(asyncio.to_thread(open_port))
         try:

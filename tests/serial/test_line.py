@@ -44,6 +44,18 @@ async def test_reset_input_drops_what_was_not_read(cable: Cable) -> None:
         assert await line.read(100) == b"new"
 
 
+async def test_input_dropped_between_poll_and_read_is_no_hang_up(cable: Cable) -> None:
+    async with await SerialLine.open(str(cable.path)) as line, asyncio.timeout(LIMIT_S):
+        for _ in range(200):
+            os.write(cable.far_fd, b"gone")
+            asyncio.get_running_loop().call_soon(line.reset_input)  # runs after the poll, before the reader's callback
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        line.reset_input()
+        os.write(cable.far_fd, b"here")
+        assert (await line.read(10)).endswith(b"here")
+
+
 async def test_cancelled_read_loses_nothing(cable: Cable) -> None:
     async with await SerialLine.open(str(cable.path)) as line, asyncio.timeout(LIMIT_S):
         with pytest.raises(TimeoutError):
