@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from drivers.simulated.senml import PackError, SenmlRecord, resolve_pack
+from gateway.driver import Clock
 
 TOPICS = ("litfass/+/readings", "litfass/+/gap", "litfass/+/status")
 SESSION_EXPIRY_S = 3600  # the broker keeps for us what comes while we are away
@@ -120,6 +120,7 @@ class City:
 
     Attributes:
         port: The broker's.
+        clock: The city's time.
         on_arrivals: Called with the new readings of each pack.
         ledger: What arrived.
         is_connected: The broker is there.
@@ -127,6 +128,7 @@ class City:
     """
 
     port: int
+    clock: Clock
     on_arrivals: Callable[[Sequence[Arrival]], None] = lambda _: None
     ledger: Ledger = field(default_factory=Ledger)
     is_connected: bool = False
@@ -174,7 +176,7 @@ class City:
         kind = message.topic.value.rpartition("/")[2]
         if kind == "readings":
             properties = dict(getattr(message.properties, "UserProperty", []))
-            arrivals = self.ledger.take(octets, properties, time.time())
+            arrivals = self.ledger.take(octets, properties, self.clock.wall_ms() / 1000)
             self.on_arrivals(arrivals)
         elif kind == "gap":
             self.ledger.faults.append(f"the gateway reports a gap: {octets.decode(errors='replace')}")

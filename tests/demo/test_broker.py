@@ -139,7 +139,7 @@ async def test_a_stop_ends_the_connections(broker: Broker) -> None:
     await connected.__aenter__()
     await broker.stop()
     with pytest.raises(aiomqtt.MqttError):
-        await connected.publish("lost", b"", qos=1, timeout=LIMIT_S)
+        await next_message(connected)
     with contextlib.suppress(aiomqtt.MqttError):
         await connected.__aexit__(None, None, None)
 
