@@ -8,6 +8,9 @@ what comes is quarantined until it looks like a living device (all of it authent
   * over at least `FRESH_S` seconds,
   * and not one advert of the old series in between: while the device itself is heard, a recording of it gets nowhere.
 
+Once a device counts from the start again, whoever recorded its former life has adverts with higher counters. So up to
+the highest counter ever accepted it must rise in steps of at most `STEP_MAX`; a jump is quarantined like a fall.
+
 Who replays ten recorded adverts in order, for ten minutes, at a device that is silent meanwhile, passes. Against that
 helps only a new bindkey when the battery is changed, and docs/ble.md says so.
 """
@@ -19,6 +22,7 @@ from gateway.driver import ReplayError
 
 FRESH_COUNTERS = 10  # a device that reports each minute is back after ten minutes; a recording must be that long too
 FRESH_S = 600.0  # a device that sends each second is not back sooner: ten minutes of silence of the real one are seen
+STEP_MAX = 1000  # adverts missed in one go: a device that sends each second, unheard for a quarter of an hour
 
 
 class Verdict(enum.Enum):
@@ -37,12 +41,19 @@ class _Quarantine:
 
 
 class CounterGuard:
-    """Judges the counters of one device. It moves only by `accept`, which comes after the reading is stored."""
+    """Judges the counters of one device. The last one moves only by `accept`, after its readings are stored."""
 
-    def __init__(self, device_id: str, counter_last: int | None) -> None:
-        """Begin with what was stored (``counter_last``), None for a device never heard: its first counter is taken."""
+    def __init__(self, device_id: str, counter_last: int | None, counter_highest: int | None = None) -> None:
+        """Begin with what was stored.
+
+        Args:
+            device_id: For errors.
+            counter_last: Last one accepted, None for a device never heard: its first counter is taken.
+            counter_highest: Highest one ever accepted, None where that is the last one.
+        """
         self._device_id = device_id
         self._counter_last = counter_last
+        self.counter_highest = max(counter_last or 0, counter_highest or 0)
         self._quarantine: _Quarantine | None = None
 
     def judge(self, counter: int, now_s: float) -> Verdict:
@@ -53,11 +64,10 @@ class CounterGuard:
             now_s: Monotonic time it was heard.
 
         Raises:
-            ReplayError: It is lower than the last accepted one and not (yet) out of quarantine. Drop the advert.
+            ReplayError: It does not follow the last accepted one and is not (yet) out of quarantine. Drop the advert.
         """
         last = self._counter_last
-        if last is None or counter > last:
-            self._quarantine = None  # the old series lives: whatever came below it was no restarted device
+        if last is None or counter > self.counter_highest or last < counter <= last + STEP_MAX:
             return Verdict.FRESH
         if counter == last:
             return Verdict.REPEAT
@@ -73,7 +83,7 @@ class CounterGuard:
             self._device_id,
             counter,
             last,
-            f"encryption counter {counter} is below {last}: replayed, or restarted after a battery change;"
+            f"encryption counter {counter} does not follow {last}: replayed, or restarted after a battery change;"
             f" quarantined, {min(quarantine.count, FRESH_COUNTERS)} of {FRESH_COUNTERS} rising counters"
             f" in {now_s - quarantine.first_s:.0f} of {FRESH_S:.0f} s",
         )
@@ -81,4 +91,5 @@ class CounterGuard:
     def accept(self, counter: int) -> None:
         """Take ``counter`` as the last one: the readings that came with it are stored."""
         self._counter_last = counter
-        self._quarantine = None
+        self.counter_highest = max(self.counter_highest, counter)
+        self._quarantine = None  # the series lives: whatever came below it was no restarted device

@@ -19,7 +19,7 @@ from drivers.ble.decoded import Decoded
 from drivers.ble.ruuvi import decode_ruuvi
 from drivers.ble.scanner import ScannerFactory
 from drivers.ble.settings import BleDeviceSettings, BleSettings
-from drivers.ble.station import Decode, Heard, Station, memory_key
+from drivers.ble.station import Decode, Heard, Station
 from gateway.driver import Clock, Device, DeviceError, DriverParts, LinkError, LinkReason, ReadingSink
 
 if TYPE_CHECKING:
@@ -109,9 +109,7 @@ class BleDriver:
     async def run(self, sink: ReadingSink) -> None:
         """Listen until cancelled. A LinkError escapes: the supervisor opens the adapter anew."""
         stations = {
-            same_address(device.settings.address): Station(
-                device, DECODES[device.profile.decoder](device), sink.recall(memory_key(device.device_id))
-            )
+            same_address(device.settings.address): Station(device, DECODES[device.profile.decoder](device), sink.recall)
             for device in self.devices
         }
         inbox = _Inbox(stations, sink, self.clock)

@@ -60,12 +60,17 @@ class News:
 class Station:
     """Tells new readings of one device from repeats, replays and what is none of ours."""
 
-    def __init__(self, device: Device, decode: Decode, counter_last: MemoryValue | None) -> None:
-        """Begin with the encryption counter stored last under `memory_key`, None if there is none."""
+    def __init__(self, device: Device, decode: Decode, recall: Callable[[str], MemoryValue | None]) -> None:
+        """Begin where the device was left; ``recall`` is `gateway.driver.ReadingSink.recall`."""
         self.device_id = device.device_id
         self._device = device
         self._decode = decode
-        self._guard = CounterGuard(device.device_id, counter_last if isinstance(counter_last, int) else None)
+        self._key_last = f"ble_counter/{device.device_id}"
+        self._key_highest = f"ble_counter_highest/{device.device_id}"
+        counter_last, counter_highest = (
+            value if isinstance(value, int) else None for value in (recall(self._key_last), recall(self._key_highest))
+        )
+        self._guard = CounterGuard(device.device_id, counter_last, counter_highest)
         self._repeat_s = device.every_s * REPEAT_SHARE if device.every_s else REPEAT_S
         self._remembered: OrderedDict[bytes, float] = OrderedDict()  # identity -> when it was last a new reading
 
@@ -98,7 +103,9 @@ class Station:
         )
         memory: dict[str, MemoryValue] = {}
         if decoded.counter is not None:
-            memory[memory_key(self.device_id)] = decoded.counter
+            memory[self._key_last] = decoded.counter
+        if verdict is Verdict.RESTARTED:
+            memory[self._key_highest] = self._guard.counter_highest
         return News(
             readings,
             memory,
@@ -120,8 +127,3 @@ class Station:
     def _is_repeat(self, decoded: Decoded, now_s: float) -> bool:
         taken_s = self._remembered.get(decoded.identity)
         return taken_s is not None and (decoded.is_numbered or now_s - taken_s < self._repeat_s)
-
-
-def memory_key(device_id: str) -> str:
-    """Return the key under which a device's last encryption counter is stored with its readings."""
-    return f"ble_counter/{device_id}"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.ble.counter import FRESH_COUNTERS, FRESH_S, CounterGuard, Verdict
+from drivers.ble.counter import FRESH_COUNTERS, FRESH_S, STEP_MAX, CounterGuard, Verdict
 from gateway.driver import ReplayError
 
 ENOUGH_S = FRESH_S / (FRESH_COUNTERS - 1)  # between counters, so that the last one comes just in time
@@ -32,9 +32,9 @@ def test_judging_takes_nothing() -> None:
 def test_f53_no_free_pass_for_any_lower_counter(last: int, data: st.DataObject) -> None:
     guard = CounterGuard("d", last)
     counter = data.draw(st.integers(0, last - 1))
-    for now_s in (0.0, FRESH_S, 10 * FRESH_S):  # the same one again and again is no living device
-        with pytest.raises(ReplayError):
-            guard.judge(counter, now_s)
+    for index in range(2 * FRESH_COUNTERS):  # the same one again and again is no living device
+        with pytest.raises(ReplayError, match="quarantined, 1 of"):
+            guard.judge(counter, index * FRESH_S)
 
 
 def test_f54_restarted_counter_is_taken_after_it_rose_for_the_whole_time() -> None:
@@ -72,3 +72,23 @@ def test_f54_the_device_itself_heard_ends_a_replayed_series() -> None:
     guard.accept(5001)
     with pytest.raises(ReplayError, match="quarantined, 1 of"):
         guard.judge(200, FRESH_S)
+
+
+def test_f53_adverts_of_a_former_life_are_no_fresh_ones_after_a_restart() -> None:
+    """The device counts from 0 again; somebody has its adverts up to 5000 on tape."""
+    guard = CounterGuard("d", 9, 5000)
+    for counter in (9 + STEP_MAX + 1, 4999, 5000):
+        with pytest.raises(ReplayError, match="does not follow 9"):
+            guard.judge(counter, 0.0)
+    assert guard.judge(9 + STEP_MAX, 1.0) is Verdict.FRESH
+    assert guard.judge(5001, 2.0) is Verdict.FRESH
+
+
+def test_f53_the_highest_counter_stays_known_through_a_restart_of_the_device() -> None:
+    guard = CounterGuard("d", 5000)
+    guard.accept(9)
+    assert guard.counter_highest == 5000
+    with pytest.raises(ReplayError):
+        guard.judge(4000, 0.0)
+    guard.accept(5002)
+    assert guard.counter_highest == 5002

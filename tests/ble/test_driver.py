@@ -224,7 +224,11 @@ async def test_f51_flood_in_a_listed_name_is_bounded_and_crowds_out_nobody() -> 
         assert sink.counters["overflow"] == 10_000 - QUEUED_PER_DEVICE_MAX
         sink.go.set()
         await sink.until(lambda sink: any(r.device_id == "tag" for r in sink.readings))
-    assert len(sink.appended) == QUEUED_PER_DEVICE_MAX + 1
+        assert len(sink.appended) == QUEUED_PER_DEVICE_MAX + 1
+        await send_each(
+            radio, sink, BTHOME, [b"\x40\x09" + bytes([count]) for count in range(QUEUED_PER_DEVICE_MAX + 1)]
+        )
+        assert sink.counters["overflow"] == 10_000 - QUEUED_PER_DEVICE_MAX, "room once made is not used again"
 
 
 async def test_f52_plain_advert_of_a_device_with_a_bindkey_is_dropped_as_downgrade() -> None:
@@ -287,7 +291,11 @@ async def test_f54_restarted_counter_is_quarantined_then_taken_and_stored() -> N
         assert sink.counters["counter_restarted"] == 1
         await send_each(radio, sink, ENCRYPTED, [encrypted(FRESH_COUNTERS)])
     assert len(sink.appended) == 2
-    assert sink.memory == {"ble_counter/sealed": FRESH_COUNTERS}
+    assert sink.memory == {"ble_counter/sealed": FRESH_COUNTERS, "ble_counter_highest/sealed": 70_000}
+    after = RecordingSink(sink.memory)
+    async with listening(after) as radio:
+        await send_each(radio, after, ENCRYPTED, [encrypted(69_999)])
+    assert [type(error) for error in after.rejected] == [ReplayError]
 
 
 async def test_f55_malformed_and_wrongly_keyed_adverts_are_counted_and_the_next_is_taken() -> None:

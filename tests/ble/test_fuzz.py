@@ -23,7 +23,7 @@ BTHOME_LIKE = st.builds(
 
 def station(device_index: int) -> Station:
     device = (PLAIN, SEALED, TAG)[device_index]
-    return Station(device, DECODES[device.profile.decoder](device), 1000)
+    return Station(device, DECODES[device.profile.decoder](device), {"ble_counter/sealed": 1000}.get)
 
 
 def receive(to: Station, advert: Advert, now_s: float = 0.0) -> News | None:
