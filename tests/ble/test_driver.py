@@ -10,11 +10,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 
-from drivers.ble import BLE, BleSettings
+from drivers.ble import BLE, AdvertCallback, BleSettings, ble_type
 from drivers.ble.counter import FRESH_COUNTERS, FRESH_S
 from drivers.ble.driver import QUEUED_PER_DEVICE_MAX
 from drivers.ble.station import REPEAT_S
-from gateway.driver import FrameError, FrameReason, LinkError, LinkReason, MemoryValue, ReplayError, SystemClock
+from gateway.driver import (
+    DriverParts,
+    FrameError,
+    FrameReason,
+    LinkError,
+    LinkReason,
+    MemoryValue,
+    ReplayError,
+    SystemClock,
+)
 from gateway.reading import Quality, Reading, Reason
 from tests.ble.world import (
     BINDKEY,
@@ -348,10 +357,14 @@ async def test_silence_is_a_link_error_and_anybodys_advert_is_life() -> None:
     assert not radio.is_open.is_set()
 
 
-async def test_silence_needs_nothing_to_wake_it() -> None:
-    radio = Radio()
+async def test_silence_needs_nothing_to_wake_it_and_a_radio_need_not_tell_that_it_is_lost() -> None:
+    @contextlib.asynccontextmanager
+    async def mute(heard: AdvertCallback, settings: BleSettings) -> AsyncIterator[None]:
+        yield None
+
+    parts = DriverParts("bluetooth", BleSettings(silence=0.05), devices(), SystemClock())
     with pytest.raises(LinkError) as caught:
-        await driver(radio, SystemClock(), BleSettings(silence=0.05)).run(RecordingSink())
+        await ble_type(mute).build(parts).run(RecordingSink())
     assert caught.value.reason is LinkReason.SILENT
 
 
