@@ -72,10 +72,12 @@ class PacketForwarder(asyncio.DatagramProtocol):
 
     Attributes:
         resent_count: PUSH_DATA sent again because no PUSH_ACK came.
+        closed: The socket is gone.
     """
 
     def __init__(self, gateway_eui: bytes) -> None:
         self.resent_count = 0
+        self.closed = asyncio.Event()
         self._gateway_eui = gateway_eui
         self._transport: asyncio.DatagramTransport | None = None
         self._tokens = itertools.count(random.randrange(1 << 16))
@@ -93,6 +95,11 @@ class PacketForwarder(asyncio.DatagramProtocol):
             waiter = self._waiting.get(data[1:3])
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the socket is closed."""
+        del exc
+        self.closed.set()
 
     def error_received(self, exc: Exception) -> None:
         """Ignore that nobody listens yet: the frame is sent again."""
@@ -144,6 +151,7 @@ async def open_forwarder(gateway_eui: bytes, host: str, port: int) -> AsyncItera
         yield forwarder
     finally:
         transport.close()
+        await forwarder.closed.wait()
 
 
 async def run_lora_sensor(sensor: LoraSensor, forwarder: PacketForwarder, stopping: asyncio.Event) -> None:

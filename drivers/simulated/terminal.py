@@ -4,7 +4,7 @@ import io
 import pathlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -18,11 +18,11 @@ from drivers.simulated.street import Resident
 
 FRESH_S = 1.0  # a value this young is shown bright
 STALE_S = 10.0  # a value this old is shown faint
-NEWS_SHOWN = 5  # lines of what happened
+NEWS_SHOWN, NEWS_SHOWN_LOW = 5, 2  # lines of what happened; on a low terminal
+LOW_HEIGHT = 34  # lines; below, the legend gives way to values
 SVG_WIDTH = 108  # columns
 SVG_VALUES_MAX = 4  # of one device: a picture for a README, not a log
-_FRAME_LINES = 21  # of the live view around the values
-_VALUES_LINES_MIN = 8
+_FRAME_LINES = 12  # of the live view around values, legend and news
 _BAR_WIDTH = 20
 _BAR_FULL_COUNT = 400  # waiting readings that fill the bar
 _WEB_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
@@ -54,8 +54,7 @@ class TerminalScreen:
     def refresh(self, view: View) -> None:
         """Draw this moment."""
         if self._live is not None:
-            lines_max = max(_VALUES_LINES_MIN, self._console.height - _FRAME_LINES)
-            self._live.update(_moment(view, lines_max), refresh=True)
+            self._live.update(_moment(view, self._console.height), refresh=True)
 
     def close(self, view: View | None, lines: Sequence[Line], conclusion: Sequence[str]) -> None:
         """Leave the last moment on the screen, then the verdict."""
@@ -63,7 +62,7 @@ class TerminalScreen:
             self._live.stop()
             self._live = None
         if view is not None:
-            self._console.print(_moment(view, sys.maxsize))
+            self._console.print(_moment(view, None))
         if lines:
             self._console.print(_verdict_table(lines))
         self._console.print(*conclusion, sep="\n", highlight=False)
@@ -72,16 +71,23 @@ class TerminalScreen:
 def draw_svg(path: pathlib.Path, view: View, lines: Sequence[Line]) -> None:
     """Draw a moment and the verdict as a picture that asks no font of the web."""
     console = Console(record=True, width=SVG_WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    devices = len({row.resident.device_id for row in view.rows})
-    console.print(_moment(view, devices * SVG_VALUES_MAX))
+    console.print(_moment(view, None, values_max=SVG_VALUES_MAX))
     if lines:
         console.print(_verdict_table(lines))
     picture = console.export_svg(title="litfass demo", unique_id="litfass-demo")
     path.write_text(_WEB_FONT.sub("", picture), encoding="utf-8")
 
 
-def _moment(view: View, lines_max: int) -> RenderableType:
-    """Return the whole view; its values take at most ``lines_max`` lines, if one a device fits."""
+def _moment(view: View, height: int | None, values_max: int | None = None) -> RenderableType:
+    """Return the whole view.
+
+    Args:
+        view: What is to be shown.
+        height: Lines there are, None for as many as it takes.
+        values_max: Most values of one device, None for as many as fit.
+    """
+    is_low = height is not None and height < LOW_HEIGHT
+    news_shown = NEWS_SHOWN_LOW if is_low else NEWS_SHOWN
     head = Panel(
         Group(Text(view.now, style="bold"), Text(), _flow(view)),
         title=f"[bold]{TITLE}[/bold]",
@@ -91,17 +97,25 @@ def _moment(view: View, lines_max: int) -> RenderableType:
         border_style="red" if view.is_down else "green",
     )
     news = Text()
-    for moment_s, text in view.news[-NEWS_SHOWN:]:
+    for moment_s, text in view.news[-news_shown:]:
         news.append(f"{moment_s:6.1f} s  ", style="dim")
         news.append(text + "\n")
     news.rstrip()
     legend = Table.grid(padding=(0, 1))
     for word, meaning in LEGEND:
         legend.add_row(Text(word, style="cyan"), Text(meaning, style="dim"))
+    rows_by_device: dict[str, list[Row]] = {}
+    for row in view.rows:
+        rows_by_device.setdefault(row.resident.device_id, []).append(row)
+    if values_max is None:
+        lines_left = sys.maxsize
+        if height is not None:
+            lines_left = height - _FRAME_LINES - news_shown - len(view.silent) - (0 if is_low else len(LEGEND))
+        values_max = _fair_share([len(rows) for rows in rows_by_device.values()], lines_left)
     return Group(
         head,
-        _value_table(view, lines_max),
-        legend,
+        _value_table(view, rows_by_device, values_max),
+        *(() if is_low else (legend,)),
         Panel(news, title="what happened", title_align="left", border_style="dim"),
     )
 
@@ -129,15 +143,15 @@ def _flow(view: View) -> RenderableType:
         waiting,
         "",
         Text(
-            f"{view.received_count} readings in {view.pack_count} packs, {view.repeat_count} repeats dropped,"
-            f" {view.missing_count} missing"
+            f"{view.received_count} readings in {view.pack_count} packs\n"
+            f"{view.repeat_count} repeats dropped, {view.missing_count} missing"
         ),
     )
     return flow
 
 
-def _value_table(view: View, rows_max: int) -> Table:
-    """Return what the city knows; where the screen is too low, each device shows as many values as fit."""
+def _value_table(view: View, rows_by_device: Mapping[str, Sequence[Row]], values_max: int) -> Table:
+    """Return what the city knows, of each device at most ``values_max`` values."""
     table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
     table.add_column("device", style="bold", no_wrap=True)
     table.add_column("via", style="cyan", no_wrap=True)
@@ -145,17 +159,13 @@ def _value_table(view: View, rows_max: int) -> Table:
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("unit", no_wrap=True)
     table.add_column("age", justify="right", no_wrap=True)
-    by_device: dict[str, list[Row]] = {}
-    for row in view.rows:
-        by_device.setdefault(row.resident.device_id, []).append(row)
-    share = _fair_share([len(rows) for rows in by_device.values()], rows_max - len(view.silent))
-    for rows in by_device.values():
-        hidden = len(rows) - share if len(rows) > share else 0
-        for index, row in enumerate(rows[:share]):
+    for rows in rows_by_device.values():
+        hidden = max(0, len(rows) - values_max)
+        for index, row in enumerate(rows[:values_max]):
             age_s = view.wall_s - row.arrival.phenomenon_time_s
             style = "bold green" if age_s < FRESH_S else "dim" if age_s > STALE_S else ""
             first = index == 0
-            more = Text(f"  and {hidden} more", style="dim") if hidden and index == share - 1 else Text()
+            more = Text(f"  and {hidden} more", style="dim") if hidden and index == values_max - 1 else Text()
             table.add_row(
                 row.resident.device_id if first else "",
                 row.resident.driver if first else "",
