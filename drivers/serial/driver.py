@@ -262,7 +262,12 @@ def _check(settings: LineSettings, devices: Sequence[Device]) -> Iterable[Proble
         try:
             blocks = plan(device.profile)
         except MapError as error:
-            yield Problem(device.device_id, "profile", f'profile "{device.profile.name}": {error}', "a sound map")
+            yield Problem(
+                device.device_id,
+                "profile",
+                f'profile "{device.profile.name}": {error}',
+                "expected a map that agrees with itself",
+            )
             continue
         characters = sum(REQUEST_SIZE + block.request(unit).answer_size + 7 for block in blocks)
         round_s = characters * _CHARACTER_BITS / settings.baudrate + len(blocks) * _REACTION_S

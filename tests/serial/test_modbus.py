@@ -155,6 +155,14 @@ def test_f34_garbage_is_never_an_answer_and_stays_bounded(parts: list[bytes]) ->
     assert str(finder.fault(1.0))
 
 
+def test_f34_flood_stays_bounded_and_the_answer_behind_it_is_found() -> None:
+    finder = AnswerFinder(ASKED, "m")
+    for _ in range(100):
+        assert finder.feed(bytes(200)) is None
+        assert len(finder._heard) <= BUFFER_SIZE_MAX
+    assert finder.feed(ANSWER) == VALUES
+
+
 @given(st.binary(max_size=BUFFER_SIZE_MAX - len(ANSWER)))
 def test_f34_answer_behind_garbage_is_found(garbage: bytes) -> None:
     assert heard(ASKED, garbage + ANSWER) == VALUES
