@@ -62,12 +62,12 @@ class Bench:
         self._bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
 
     async def kill_bus(self) -> None:
-        await self.kill_bluetoothd()
         if self._bus:
             self._bus.disconnect()
             self._bus = None
-        await _kill(self._daemon)
+        await _kill(self._daemon)  # before bluetoothd, or that would be what is noticed
         self._daemon = None
+        await self.kill_bluetoothd()
 
     async def start_bluetoothd(self) -> None:
         """Start the mock and wait until it owns its name on the bus."""

@@ -161,7 +161,7 @@ async def test_f50_dbus_killed_ends_the_run_and_the_next_works_on_the_new_bus(be
         await hear_three(bench, sink, 70)
         await bench.kill_bus()
         error = await end(run)
-    assert error.reason is LinkReason.LOST
+    assert (error.reason, str(error)) == (LinkReason.LOST, "hci0: D-Bus is gone")
     error = await end(asyncio.create_task(driver().run(sink)))
     assert error.reason is LinkReason.ABSENT
     await bench_up(bench)
