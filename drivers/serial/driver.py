@@ -78,6 +78,7 @@ class _Meter:
     blocks: Sequence[Block]
     next_block_index: int = 0  # where a poll that was broken off by noise goes on
     missing: set[int] = field(default_factory=set)  # blocks whose readings were declared missing
+    owes_since_s: float | None = None  # when a request was sent that has no sound answer yet
 
     @property
     def unit(self) -> int:
@@ -128,8 +129,10 @@ class ModbusDriver:
                 retries=settings.retries,
                 late_max_s=self._late_max_s,
             )
-            for meter in self._meters:
+            for position, meter in enumerate(self._meters):
                 meter.next_block_index = 0
+                if meter.owes_since_s is not None:  # what it was asked before the cable was pulled
+                    schedule.hold(position, meter.owes_since_s + self._late_max_s)
             while True:
                 now_s = self._clock.elapsed_s()
                 index = schedule.next_index(now_s)
@@ -143,10 +146,11 @@ class ModbusDriver:
         meter = self._meters[index]
         for position in range(meter.next_block_index, len(meter.blocks)):
             block = meter.blocks[position]
-            asked_s = self._clock.elapsed_s()
+            meter.owes_since_s = asked_s = self._clock.elapsed_s()
             try:
                 values = await self._exchange(line, meter, block.request(meter.unit), sink)
             except ExceptionReplyError as error:
+                meter.owes_since_s = None
                 sink.reject(error)
                 await self._append_missing(meter, [position], Reason.DEVICE_FAULT, sink)
                 continue
@@ -161,6 +165,7 @@ class ModbusDriver:
                     await self._append_missing(meter, unread, Reason.NO_REPLY, sink)
                 return
             heard_ms = self._clock.wall_ms()
+            meter.owes_since_s = None
             meter.missing.discard(position)
             await sink.append(
                 meter.device.profile.to_readings(

@@ -60,6 +60,11 @@ class Schedule:
         self._late_max_s = late_max_s
         self._probe_from_s = now_s
 
+    def hold(self, index: int, until_s: float) -> None:
+        """Ask a meter nothing before ``until_s``: it may still answer what it was asked on an earlier line."""
+        meter = self._meters[index]
+        meter.due_s = max(meter.due_s, until_s)
+
     def next_index(self, now_s: float) -> int | None:
         """Return the meter to ask now, None if nobody is due."""
         probes = [i for i, meter in enumerate(self._meters) if self._is_probe(meter) and meter.not_before_s <= now_s]

@@ -290,14 +290,13 @@ async def test_f36_answers_1500_ms_late_are_never_taken_for_another(cable: Cable
 
     devices = [device(1, gauge, every_s=1.0), device(2, gauge)]
     driver = driver_of(cable.path, devices, timeout=0.7, late_max_s=3.0)
-    async with ScriptedSlave(cable, script) as slave, running(driver, sink):
+    async with ScriptedSlave(cable, script), running(driver, sink):
         await sink.until(lambda sink: len([r for r in of(sink, "meter-1") if r.value is not None]) >= 4)
     for reading in sink.readings:
         if reading.value is not None:
             unit, register = int(reading.device_id[-1]), 10 if reading.observed_property == "count/1" else 50
             assert reading.value == 1000 * unit + register
     assert sum(isinstance(error, NoReplyError) for error in sink.rejected) == 2
-    assert sink.counters["late_answers"] + sink.counters["unasked_octets"] >= 1 or len(slave.requests) > 20
     assert len(of(sink, "meter-2")) > 20  # asked on while unit 1 was owing answers
 
 
@@ -352,6 +351,38 @@ async def test_f32_f33_cable_pulled_mid_frame_and_put_back_under_another_name(
     assert values_of(sink, "meter-1")[:4] == [1010, 1050, 1010, 1050]
     assert len(sink.links) == 2
     assert sink.links[0] != sink.links[1]
+
+
+async def test_f36_answer_owed_from_before_the_pull_is_not_taken_behind_it(cable: Cable, gauge: Profile) -> None:
+    sink, asked_high = RecordingSink(), asyncio.Event()
+    late_max_s = 1.0
+    asked_high_s = 0.0
+
+    def before(request: bytes, index: int) -> Answer:
+        nonlocal asked_high_s
+        if index == 0:
+            return registers_answer(request)
+        asked_high_s = time.monotonic()
+        asked_high.set()
+        return None
+
+    def behind(request: bytes, _: int) -> Answer:
+        """Whatever is asked while the answer is owed gets the owed one."""
+        owed = struct.pack(">BBHH", 1, 3, 50, 1)
+        is_owed = time.monotonic() < asked_high_s + late_max_s - 0.1
+        return registers_answer(owed if is_owed else request)
+
+    driver = driver_of(cable.path, [device(1, gauge)], timeout=5.0, late_max_s=late_max_s)
+    async with ScriptedSlave(cable, before) as slave, running(driver, sink) as task, asyncio.timeout(20):
+        await asked_high.wait()
+        slave.leave()
+        cable.pull()
+        with pytest.raises(LinkError):
+            await task
+    cable.plug()
+    async with ScriptedSlave(cable, behind), running(driver, sink):
+        await sink.until(lambda sink: len(sink.readings) >= 3)
+    assert values_of(sink, "meter-1")[:3] == [1010, 1010, 1050]
 
 
 async def test_f32_pulled_while_nobody_is_due_is_noticed_at_once(cable: Cable, gauge: Profile) -> None:

@@ -164,6 +164,17 @@ def test_f36_nobody_is_asked_while_an_answer_may_still_come(
                 silences.pop(index, None)
 
 
+def test_held_meter_is_left_alone_and_then_asked() -> None:
+    schedule = Schedule([10.0, 10.0], 0.0, retries=1, late_max_s=LATE_MAX_S)
+    schedule.hold(0, 2.5)
+    schedule.hold(1, -5.0)
+    assert schedule.next_index(0.0) == 1
+    schedule.answered(1, 0.1)
+    assert schedule.next_index(2.4) is None
+    assert schedule.wait_s(2.0) == pytest.approx(0.5)
+    assert schedule.next_index(2.5) == 0
+
+
 def test_line_without_meters_waits() -> None:
     schedule = Schedule([], 0.0, retries=1, late_max_s=LATE_MAX_S)
     assert schedule.next_index(0.0) is None
