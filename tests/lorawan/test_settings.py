@@ -1,6 +1,8 @@
 """What `litfass check` says about LoRaWAN tables: through the real settings reader, with lines."""
 
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -129,3 +131,28 @@ def test_wired_node_is_read(tmp_path: pathlib.Path) -> None:
     text = HEAD + '[[driver]]\nname = "lora"\ntype = "lorawan-serial"\nport = "/dev/ttyUSB0"\n' + device("a", 1)
     (driver,) = load(tmp_path, text).drivers
     assert (driver.settings.port, driver.settings.baudrate) == ("/dev/ttyUSB0", 115200)
+
+
+@pytest.mark.parametrize("module", ["cryptography", "cobs", "serial"])
+def test_missing_library_is_told_at_the_driver(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    text = HEAD + '[[driver]]\nname = "lora"\ntype = "lorawan-serial"\nport = "/dev/ttyUSB0"\n'
+    (mistake,) = mistakes(tmp_path, text)
+    assert mistake.startswith(f'6: type = "lorawan-serial" needs {module}; ')
+    assert "pip install" in mistake
+
+
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("drivers.lorawan", {"cryptography", "cobs", "serial"}),
+        ("drivers.lorawan, drivers.lorawan.udp_driver", {"cobs", "serial"}),
+    ],
+)
+def test_only_what_is_used_is_imported(modules: str, absent: set[str]) -> None:
+    script = f"import sys, {modules}; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert "drivers.lorawan.settings" in result.stdout.split()
+    assert absent.isdisjoint(result.stdout.split())
