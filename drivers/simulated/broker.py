@@ -61,18 +61,42 @@ def make_broker(kind: str, folder: pathlib.Path, port: int = 0) -> Broker:
     """Return a broker, not started yet.
 
     Args:
-        kind: ``mosquitto``, ``embedded``, or ``auto`` for the first where installed.
+        kind: ``mosquitto`` or ``embedded``.
         folder: Where Mosquitto keeps its files.
         port: TCP port; 0 for a free one.
 
     Raises:
         OSError: ``mosquitto`` is wanted and not installed, or the port is in use.
     """
-    path = mosquitto_path()
-    if kind == "mosquitto" and path is None:
-        raise FileNotFoundError("Mosquitto is not installed: apt install mosquitto, or --broker embedded")
     port = _claim(port)
-    return EmbeddedBroker(port) if kind == "embedded" or path is None else MosquittoBroker(path, folder, port)
+    if kind == "embedded":
+        return EmbeddedBroker(port)
+    path = mosquitto_path()
+    if path is None:
+        raise FileNotFoundError("Mosquitto is not installed: apt install mosquitto, or --broker embedded")
+    return MosquittoBroker(path, folder, port)
+
+
+async def start_broker(kind: str, folder: pathlib.Path, port: int = 0) -> Broker:
+    """Return a broker that listens; with ``auto`` Mosquitto, and our own where that is not to be had.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    wanted = kind
+    if kind == "auto":
+        wanted = "mosquitto" if mosquitto_path() else "embedded"
+    broker = make_broker(wanted, folder, port)
+    try:
+        await broker.start()
+    except OSError as error:
+        await broker.stop()
+        if kind != "auto" or isinstance(broker, EmbeddedBroker):
+            raise
+        logger.warning("Mosquitto cannot be used: %s", error)
+        broker = make_broker("embedded", folder, broker.port)
+        await broker.start()
+    return broker
 
 
 def _claim(port: int) -> int:
@@ -205,7 +229,7 @@ class EmbeddedBroker:
     """A broker in this process: MQTT 5, quality 0 and 1, retained messages, wills, sessions that outlive a stop."""
 
     def __init__(self, port: int) -> None:
-        self.title = "an MQTT 5 broker of its own (Mosquitto is not installed)"
+        self.title = "a small MQTT 5 broker of the demo's own"
         self.port = port
         self._server: asyncio.Server | None = None
         self._sessions: dict[str, _Session] = {}

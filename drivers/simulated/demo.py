@@ -24,7 +24,7 @@ OUTAGE_SECONDS_MIN = 12.0  # less leaves no time for the broker to be away
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
-        "--seconds", type=_seconds, metavar="N", help="end after N seconds with a verdict (default: at Ctrl-C)"
+        "--seconds", type=seconds, metavar="N", help="end after N seconds with a verdict (default: at Ctrl-C)"
     )
     parser.add_argument(
         "--outage",
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"stop the broker for a while in the middle (then N is {OUTAGE_SECONDS_DEFAULT:g} if not given)",
     )
     parser.add_argument(
-        "--port", type=_port, default=0, metavar="P", help="TCP port of the broker (default: a free one)"
+        "--port", type=port, default=0, metavar="P", help="TCP port of the broker (default: a free one)"
     )
     parser.add_argument(
         "--broker",
@@ -51,22 +51,23 @@ def run(args: argparse.Namespace) -> int:
         return 1
     from drivers.simulated.show import Options, run_show
 
-    seconds = args.seconds
+    duration_s = args.seconds
     if args.outage:
-        seconds = max(OUTAGE_SECONDS_MIN, seconds or OUTAGE_SECONDS_DEFAULT)
-    options = Options(seconds, args.outage, args.port, args.broker, args.svg)
-    return run_show(options)
+        duration_s = max(OUTAGE_SECONDS_MIN, duration_s or OUTAGE_SECONDS_DEFAULT)
+    return run_show(Options(duration_s, args.outage, args.port, args.broker, args.svg))
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 1 <= seconds <= 1e6:
+def seconds(text: str) -> float:
+    """Return how long the show lasts."""
+    value = float(text)
+    if not 1 <= value <= 1e6:
         raise argparse.ArgumentTypeError("expected 1 to 1000000 seconds")
-    return seconds
+    return value
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
+def port(text: str) -> int:
+    """Return a TCP port."""
+    value = int(text)
+    if not 0 <= value <= 65535:
         raise argparse.ArgumentTypeError("expected 0 to 65535")
-    return port
+    return value

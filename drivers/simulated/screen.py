@@ -197,7 +197,8 @@ class PlainScreen:
                 ],
                 right=(1, 2),
             )
-        self._write("", *conclusion)
+        if conclusion:
+            self._write("", *conclusion)
 
     def _table(self, head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
         widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from drivers.ble import ble_type
-from drivers.simulated.broker import make_broker
+from drivers.simulated.broker import start_broker
 from drivers.simulated.city import Arrival, City
 from drivers.simulated.node import micropython_command
 from drivers.simulated.screen import PlainScreen, Row, Screen, View
@@ -71,7 +71,10 @@ def run_show(options: Options) -> int:
         screen = TerminalScreen(Console())
     else:
         screen = PlainScreen(sys.stdout, clock)
-    return asyncio.run(Show(options, screen, clock).run())
+    try:
+        return asyncio.run(Show(options, screen, clock).run())
+    except asyncio.CancelledError:  # a second Ctrl-C
+        return 130
 
 
 @dataclass
@@ -95,8 +98,7 @@ class Show:
             self.street = Street(folder, with_node=micropython_command() is not None)
             self._residents = {resident.device_id: resident for resident in self.street.residents}
             try:
-                self.broker = make_broker(self.options.broker, folder, self.options.port)
-                await self.broker.start()
+                self.broker = await start_broker(self.options.broker, folder, self.options.port)
             except OSError as error:
                 self.screen.close(None, (), [f"The broker cannot be started: {error}"])
                 return 1
@@ -106,6 +108,9 @@ class Show:
             except LitfassError as error:
                 self.screen.close(None, (), [f"The gateway cannot run: {error}"])
                 return 1
+            except BaseException:
+                self.screen.close(None, (), ())  # the terminal is whole again before anybody writes to it
+                raise
             finally:
                 await self.broker.stop()
             view = self._view()

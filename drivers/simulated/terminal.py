@@ -65,7 +65,8 @@ class TerminalScreen:
             self._console.print(_moment(view, None))
         if lines:
             self._console.print(_verdict_table(lines))
-        self._console.print(*conclusion, sep="\n", highlight=False)
+        if conclusion:
+            self._console.print(*conclusion, sep="\n", highlight=False)
 
 
 def draw_svg(path: pathlib.Path, view: View, lines: Sequence[Line]) -> None:

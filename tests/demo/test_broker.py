@@ -10,7 +10,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from drivers.simulated.broker import HOST, Broker, make_broker, mosquitto_path
+from drivers.simulated.broker import HOST, Broker, make_broker, mosquitto_path, start_broker
 from drivers.simulated.mqtt5 import matches
 
 KINDS = [
@@ -172,3 +172,21 @@ async def test_a_port_in_use_is_told(broker: Broker, tmp_path: pathlib.Path) -> 
 )
 def test_topic_filters_match_as_the_standard_says(topic_filter: str, topic: str, expected: bool) -> None:
     assert matches(topic_filter, topic) is expected
+
+
+async def test_where_mosquitto_does_not_start_our_own_broker_takes_its_place(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drivers.simulated.broker.mosquitto_path", lambda: "/bin/false")
+    with pytest.raises(OSError, match="exit code 1"):
+        await start_broker("mosquitto", tmp_path)
+    broker = await start_broker("auto", tmp_path)
+    async with client(broker) as anybody:
+        await anybody.publish("a", b"", qos=1)
+    await broker.stop()
+
+
+async def test_a_broker_that_is_not_there_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivers.simulated.broker.mosquitto_path", lambda: None)
+    with pytest.raises(OSError, match="apt install mosquitto"):
+        await start_broker("mosquitto", tmp_path)
