@@ -137,7 +137,7 @@ def test_meter_that_answers_now_and_then_loses_its_credit() -> None:
         else:
             now_s += ANSWER_S
             schedule.answered(0, now_s)
-    assert waited_s < 2.5 * PROBE_SHARE * 7200.0
+    assert waited_s < 1.5 * PROBE_SHARE * 7200.0
 
 
 @settings(max_examples=50, deadline=None)
