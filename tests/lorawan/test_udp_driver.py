@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -672,13 +673,19 @@ async def test_port_in_use_is_a_link_error() -> None:
 
 
 async def test_port_is_free_as_soon_as_the_driver_ended() -> None:
-    sink = RecordingSink()
-    driver = udp_driver()
-    async with running(driver, sink):
-        port = int(sink.links[0].rpartition(" ")[2])
-    for _ in range(3):
-        async with running(udp_driver(port=port), RecordingSink()):
-            pass
+    sink = BrokenSink()
+
+    async def run_and_bind_again() -> None:
+        with pytest.raises(RuntimeError):
+            await udp_driver().run(sink)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:  # before the loop turns again
+            other.bind(("127.0.0.1", int(sink.links[0].rpartition(" ")[2])))
+
+    task = asyncio.create_task(run_and_bind_again())
+    await sink.until(lambda sink: sink.links)
+    with PacketForwarder(sink) as forwarder:
+        await forwarder.send(push_data(1, rxpk(FRAMES[0].phy_payload)))
+        await task
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------
