@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import itertools
 import os
 import pathlib
 import random
@@ -423,6 +424,20 @@ async def test_dead_meter_that_comes_back_is_read_again(cable: Cable, gauge: Pro
         is_alive = True
         await sink.until(lambda sink: len(sink.readings) >= 4)
     assert values_of(sink, "meter-1")[:4] == [None, None, 1010, 1050]
+
+
+async def test_each_outage_is_told(cable: Cable, gauge: Profile) -> None:
+    sink, is_alive = RecordingSink(), True
+    slave = ScriptedSlave(cable, lambda request, _: registers_answer(request) if is_alive else None)
+    async with slave, running(driver_of(cable.path, [device(1, gauge)], retries=0), sink):
+        for gaps in (1, 2):
+            is_alive = True
+            before = len(sink.readings)
+            await sink.until(lambda sink, before=before: len(sink.readings) >= before + 2)  # type: ignore[misc]
+            is_alive = False
+            await sink.until(lambda sink, gaps=gaps: values_of(sink, "meter-1").count(None) >= 2 * gaps - 1)  # type: ignore[misc]
+    runs = [value is None for value in values_of(sink, "meter-1")]
+    assert sum(is_gap and not was_gap for was_gap, is_gap in itertools.pairwise(runs)) == 2
 
 
 async def test_noise_in_the_second_request_does_not_repeat_the_first(cable: Cable, gauge: Profile) -> None:
