@@ -14,11 +14,12 @@ docs/ring.md draws the format and says what is promised.
 
 from gateway.ring._io import BlockIO
 from gateway.ring._ring import Ring
-from gateway.ring._state import MemoryValue
+from gateway.ring._state import Consumer, MemoryValue
 from gateway.ring.record import ConsumerStat, Gap, GapCause, Record, RingEvent, RingStat
 
 __all__ = [
     "BlockIO",
+    "Consumer",
     "ConsumerStat",
     "Gap",
     "GapCause",

@@ -1055,7 +1055,7 @@ class Ring:
         return self._head
 
     def stat(self) -> RingStat:
-        """Return what the ring knows about itself; reads nothing from the file but may decode a block or two."""
+        """Return what the ring knows about itself; reads nothing from the file."""
         slots = self._slots
         spans = [span for span in (slots.time_span(), self._open_span()) if span]
         return RingStat(
@@ -1079,8 +1079,7 @@ class Ring:
         )
 
     def _open_span(self) -> tuple[int, int] | None:
-        times = [row[1] for row in self._rows]
-        return (min(times), max(times)) if times else None
+        return (self._rows[0][1], self._rows[-1][1]) if self._rows else None
 
     def _consumer_stat(self, name: str) -> ConsumerStat:
         consumer = self._table.consumers[name]

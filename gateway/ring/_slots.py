@@ -132,8 +132,7 @@ class SlotIndex:
         return max(self._columns[name])
 
     def time_span(self) -> tuple[int, int] | None:
-        """Return oldest and newest time in all blocks."""
+        """Return the oldest time in the oldest block and the newest in the newest."""
         if not self._order:
             return None
-        oldest, newest = self._columns["from_ms"], self._columns["to_ms"]
-        return min(oldest[slot] for slot in self._order), max(newest[slot] for slot in self._order)
+        return self._columns["from_ms"][self._order[0]], self._columns["to_ms"][self._order[-1]]

@@ -87,7 +87,7 @@ class ConsumerStat:
 
 @dataclass(frozen=True, slots=True)
 class RingStat:
-    """What the ring knows about itself, cheap to ask for.
+    """What the ring knows about itself, cheap to ask for; nothing is read for it.
 
     Attributes:
         path: The file.
@@ -97,8 +97,8 @@ class RingStat:
         synced_seq: Records below it survive a power cut.
         tail_seq: Oldest record kept.
         records: Records kept.
-        from_ms: Oldest phenomenon time kept, UTC ms since 1970; None in an empty ring.
-        to_ms: Newest phenomenon time kept.
+        from_ms: Oldest phenomenon time of the oldest block, UTC ms since 1970; None in an empty ring.
+        to_ms: Phenomenon time of the newest record.
         fill: Share of the slots in use, 0 to 1.
         bytes_per_reading: Octets of block per sealed reading; 0.0 while none is sealed.
         bytes_written: Octets written to the file since it was opened.
