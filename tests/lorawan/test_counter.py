@@ -61,6 +61,10 @@ def test_f43_counting_from_the_start_again_is_named() -> None:
     assert counter.next == 1000
 
 
+def test_window_stays_small() -> None:
+    assert len(heard(*range(1000)).heard) == LATE_WINDOW
+
+
 @given(st.integers(0, 50), st.lists(st.tuples(st.integers(0, 60), st.floats(0, 8)), max_size=60))
 def test_no_counter_is_ever_taken_twice(start: int, events: list[tuple[int, float]]) -> None:
     counter, taken, now_s = UplinkCounter.start(start), set(range(start)), 0.0
