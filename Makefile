@@ -25,6 +25,7 @@ lint: $(STAMP)   ## ruff, mypy strict, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.firmware.node_types
 	$(BIN)/lint-imports
 
 bench: $(STAMP)  ## measure; writes docs/benchmarks.md
