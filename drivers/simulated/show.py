@@ -32,6 +32,7 @@ NEWS_MAX = 200  # kept; a show of days must not grow
 START_LIMIT_S = 10.0  # until the gateway answers; its sensors then begin in any case
 OUTAGE_SHARE = 0.25  # of the show: when the outage begins, and how long it lasts
 OUTAGE_MAX_S = 20.0
+OUTAGE_NEWS_COUNT = 3  # how often the backlog is told while it grows
 ARRIVAL_LIMIT_S = 60.0  # after the sensors went quiet: the gateway may wait that long until it tries the broker again
 LAST_PACKS_LIMIT_S = 5.0  # after the gateway has stopped
 SERVICE_STOP_LIMIT_S = 15.0  # it promises 10
@@ -89,6 +90,7 @@ class Show:
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _is_down: bool = False
     _delivering: set[str] = field(default_factory=set)
+    _last_live_view: View | None = None
 
     async def run(self) -> int:
         """Run it; return 0 when every driver delivered and nothing was lost, else 1."""
@@ -117,7 +119,7 @@ class Show:
             if self.options.svg is not None:
                 from drivers.simulated.terminal import draw_svg
 
-                draw_svg(self.options.svg, view, verdict.lines)
+                draw_svg(self.options.svg, self._last_live_view or view, verdict.lines)
             self.screen.close(view, verdict.lines, self._conclusion(verdict))
             return 0 if verdict.is_ok else 1
 
@@ -159,20 +161,24 @@ class Show:
         self._is_down = True
         self._now = "The city's broker is stopped. Sensors go on; the ring keeps what cannot leave."
         self.tell(f"the broker is stopped for {outage_s:.0f} s; the city has {self.city.ledger.reading_count} readings")
-        await self._until(lambda: False, outage_s)
+        for _ in range(OUTAGE_NEWS_COUNT - 1):
+            await self._until(lambda: False, outage_s / OUTAGE_NEWS_COUNT)
+            self.tell(f"{self._view().waiting_count} readings wait in the ring")
+        await self._until(lambda: False, outage_s / OUTAGE_NEWS_COUNT)
         waiting_count = self._view().waiting_count
         await self.broker.start()
         self._is_down = False
         self._now = "The broker is back. The gateway tries again after a random pause, then sends its backlog."
         self.tell(f"the broker is back; {waiting_count} readings wait in the ring")
         await self._until(lambda: self._view().waiting_count < waiting_count // 4 + 1, ARRIVAL_LIMIT_S)
-        self.tell(f"the backlog is at the city: {self.city.ledger.reading_count} readings, nothing asked for twice")
+        self.tell(f"the backlog is at the city; it has {self.city.ledger.reading_count} readings now")
         self._now = "The backlog is at the city; all goes on as before."
         elapsed_s = self.clock.elapsed_s() - self._started_s
         await self._until(lambda: False, max(0.0, seconds - elapsed_s))
 
     async def _end(self) -> None:
         """Let the sensors fall silent, the last readings arrive, and the gateway stop as at SIGTERM."""
+        self._last_live_view = self._view()
         self._now = "The sensors fall silent; the last readings are on their way."
         self.tell("the sensors fall silent")
         await self.street.quiet()
@@ -182,7 +188,6 @@ class Show:
         self._catch_signals()  # the service gave them back to the system
         await self._until(self._has_all_stored, LAST_PACKS_LIMIT_S, even_if_stopping=True)
         self._now = "The show is over: the gateway has sent everything and closed its ring."
-        self.tell("the gateway has stopped")
 
     async def _until(
         self, is_done: Callable[[], bool], limit_s: float | None = None, *, even_if_stopping: bool = False
@@ -289,7 +294,7 @@ class Show:
             wall_s=self.clock.wall_ms() / 1000,
             elapsed_s=self.clock.elapsed_s() - self._started_s,
             total_s=self.options.seconds,
-            news=self._news,
+            news=tuple(self._news),
             rows=rows,
             silent=[resident for device_id, resident in self._residents.items() if device_id not in heard],
             stored_count=sum(self._stored_counts().values()),
