@@ -11,8 +11,9 @@ import pathlib
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from drivers.ble import ble_type
 from drivers.simulated.broker import start_broker
@@ -229,10 +230,15 @@ class Show:
 
     def _is_up(self, driver_type: str) -> bool:
         """Tell whether the driver of a type has its port open."""
-        names = [driver.name for driver in self.service.config.drivers if driver.type_name == driver_type]
+        return self._driver_status(driver_type).get("state") == "up"
+
+    def _driver_status(self, driver_type: str) -> Mapping[str, Any]:
+        """Return what `litfass status` shows of the driver of a type."""
+        (name,) = (driver.name for driver in self.service.config.drivers if driver.type_name == driver_type)
         drivers = self.service.status()["drivers"]
         assert isinstance(drivers, dict)
-        return all(name in drivers and drivers[name]["state"] == "up" for name in names)
+        status: Mapping[str, Any] = drivers.get(name, {})
+        return status
 
     def _is_started(self) -> bool:
         return self._service_task.done() or self.service.config.control_socket.exists()
@@ -319,6 +325,10 @@ class Show:
         at_city = f"{ledger.reading_count} are at the city (seq to {ledger.seq_last}, {holes})"
         repeats = f"{ledger.repeat_count} repeats dropped"
         lines = [f"{verdict.lost_count} lost: {sent_count} readings were sent, {at_city}; {repeats}."]
+        unlisted_count = self._driver_status("ble").get("counters", {}).get("unlisted", 0)
+        lines.append(
+            f"{unlisted_count} adverts of a passer-by's phone were heard: not listed, so counted and forgotten."
+        )
         lines += [f"Fault: {fault}" for fault in verdict.faults]
         if not self.street.with_node:
             lines.append(NO_NODE)
