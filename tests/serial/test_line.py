@@ -67,14 +67,12 @@ async def test_cancelled_read_loses_nothing(cable: Cable) -> None:
 
 async def test_f34_flood_stays_in_a_bounded_buffer(cable: Cable) -> None:
     async with await SerialLine.open(str(cable.path)) as line, asyncio.timeout(LIMIT_S):
-        sent = 0
-        idle = 0
-        while idle < 50:  # the far end writes until the kernel's own buffers are full too
+        sent, blocked_count = 0, 0
+        while len(line._buffer) < BUFFER_SIZE_MAX or blocked_count < 50:  # then until the kernel's buffers are full too
             try:
                 sent += os.write(cable.far_fd, b"x" * 1024)
-                idle = 0
             except BlockingIOError:
-                idle += 1
+                blocked_count += 1
             await asyncio.sleep(0)
         assert len(line._buffer) <= BUFFER_SIZE_MAX
         assert sent > BUFFER_SIZE_MAX
