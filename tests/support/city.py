@@ -115,7 +115,7 @@ class City:
             if kind == "readings":
                 user = dict(message.properties.UserProperty)  # type: ignore[union-attr]
                 numbers = [int(user[key]) for key in ("epoch", "first-seq", "last-seq", "count")]
-                self.packs.append(Pack(message.topic, message.payload, *numbers))
+                self.packs.append(Pack(message.topic, bytes(message.payload), *numbers))
             elif kind == "gap":
                 self.gaps.append(json.loads(message.payload))
             elif kind == "status":
