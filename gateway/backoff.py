@@ -30,7 +30,7 @@ class Backoff:
         """Return the next delay in seconds, after something worked for ``useful_s`` seconds before it failed."""
         if useful_s >= USEFUL_S:
             self.failures = 0
-        ceiling_s = min(self.max_s, self.first_s * 2 ** min(self.failures, 30))
+        ceiling_s: float = min(self.max_s, self.first_s * 2.0 ** min(self.failures, 30))
         self.failures += 1
         return ceiling_s * self.draw()
 

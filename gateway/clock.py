@@ -85,7 +85,7 @@ class SystemClock:
         if self._adjtimex is None:
             return False
         state = self._adjtimex(ctypes.create_string_buffer(_TIMEX_SIZE))  # modes = 0: read only
-        return 0 <= state < TIME_ERROR
+        return bool(0 <= state < TIME_ERROR)
 
 
 def utc_text(wall_ms: int) -> str:

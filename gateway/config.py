@@ -340,7 +340,8 @@ def _driver_type(name: str, parts: _Parts, path: Path) -> DriverType | None:
         return parts.overrides[name]
     installed = installed_driver_types()
     if name not in installed:
-        parts.report.error((*path, "type"), f'unknown driver type "{name}"', suggestion(name, installed))
+        known = [*installed, *parts.overrides]
+        parts.report.error((*path, "type"), f'unknown driver type "{name}"', suggestion(name, known))
         return None
     try:
         driver_type = installed[name].load()

@@ -13,8 +13,8 @@ LitfassError
 │  ├─ ReplayError            f_cnt, f_cnt_last
 │  └─ NoReplyError           waited_s
 └─ UplinkError               uplink
-├─ UplinkDownError        retry_after_s                -> keep the batch, back off
-└─ UplinkRefusedError     reason_code                  -> the platform refuses this batch
+   ├─ UplinkDownError        retry_after_s                -> keep the batch, back off
+   └─ UplinkRefusedError     reason_code                  -> the platform refuses this batch
 """
 
 import enum

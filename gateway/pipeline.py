@@ -1,6 +1,6 @@
 """What happens to a reading between its driver and the ring: pure steps over one reading.
 
-    calibrate (gain, offset) -> check against the plausible range -> mark an unknown clock
+calibrate (gain, offset) -> check against the plausible range -> mark an unknown clock
 """
 
 import dataclasses

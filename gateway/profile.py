@@ -1,20 +1,20 @@
 """Device profiles: one TOML file says how one device type is decoded and what it yields, with its own examples.
 
-    title = "Eastron SDM630 three-phase meter"
-    maker = "Eastron"
-    source = "SDM630-Modbus V2 protocol document, issue 1.8"
-    decoder = "modbus"                  # which protocol's decoder reads it
-    every = "1min"                      # how often it should report
+title = "Eastron SDM630 three-phase meter"
+maker = "Eastron"
+source = "SDM630-Modbus V2 protocol document, issue 1.8"
+decoder = "modbus"                  # which protocol's decoder reads it
+every = "1min"                      # how often it should report
 
-    [[field]]
-    from = "voltage_l1"                 # the decoder's name for the value
-    property = "voltage/1"              # our name (properties.toml)
-    decimals = 1
-    register = 0                        # further keys belong to the decoder
+[[field]]
+from = "voltage_l1"                 # the decoder's name for the value
+property = "voltage/1"              # our name (properties.toml)
+decimals = 1
+register = 0                        # further keys belong to the decoder
 
-    [[example]]
-    name = "…"                          # further keys belong to the decoder
-    expect = [{ property = "voltage/1", value = 230.2 }]
+[[example]]
+name = "…"                          # further keys belong to the decoder
+expect = [{ property = "voltage/1", value = 230.2 }]
 """
 
 import math

@@ -19,7 +19,7 @@ from gateway.driver import DriverParts
 from gateway.errors import RingError
 from gateway.log import event
 from gateway.pipeline import Pipeline
-from gateway.ring import Ring
+from gateway.ring import Ring, RingEvent
 from gateway.sink import DeviceState, DriverSink
 from gateway.store import Store
 from gateway.supervisor import Supervisor, cancel_and_wait
@@ -30,6 +30,7 @@ from gateway.uplinks.senml import device_urn
 
 DRIVER_STOP_S = 2.0  # a driver that does not end by then is left behind
 DRAIN_S = 5.0  # for the last delivery; with DRIVER_STOP_S and the ring's close, a stop stays below 10 s
+STORE_STALL_S = 45.0  # a worn card may sync for 30 s; a store that does nothing for longer hangs
 HEARTBEAT_S = 2.0  # how often the service looks at itself
 
 logger = logging.getLogger(__name__)
@@ -65,9 +66,8 @@ class Service:
         state_dir = self.config.gateway.state_dir
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         ring = await asyncio.to_thread(Ring.open, self.config.ring_path, size=self.config.ring.size)
-        store = Store(ring, self.clock, sync_interval_s=self.config.ring.sync)
+        store = Store(ring, self.clock, sync_interval_s=self.config.ring.sync, on_event=_report_store)
         self._store = store
-        self._report_ring(ring)
         for uplink in self.config.uplinks:
             store.add_consumer(uplink.name, "oldest")
         with self._signals():
@@ -170,8 +170,13 @@ class Service:
     async def _watch(self, store: Store) -> None:
         """Feed systemd's watchdog while there is real progress, and notice when the clock becomes known."""
         interval_s = min(HEARTBEAT_S, watchdog_interval_s() or HEARTBEAT_S)
+        stall_s = STORE_STALL_S + self.config.ring.sync
+        progress, progress_s = store.progress, self.clock.elapsed_s()
         while True:
-            if store.is_making_progress():
+            now_s = self.clock.elapsed_s()
+            if store.progress != progress:
+                progress, progress_s = store.progress, now_s
+            if now_s - progress_s < stall_s:
                 notify("WATCHDOG=1", f"STATUS={self._status_line(store)}")
             known = self.clock.is_known()
             if known and not self._clock_known:
@@ -196,10 +201,6 @@ class Service:
         finally:
             for number in added:
                 loop.remove_signal_handler(number)
-
-    def _report_ring(self, ring: Ring) -> None:
-        for message in ring.events:
-            event(logger, logging.WARNING, "store.recovered", str(message), path=str(self.config.ring_path))
 
     # ---- what it says about itself -------------------------------------------------------------------------------
 
@@ -266,5 +267,9 @@ class Service:
 
     def _status_line(self, store: Store) -> str:
         up = sum(supervisor.status.state == "up" for supervisor in self._supervisors.values())
-        backlog = max((store.head_seq - store.cursor(uplink) for uplink in self._uplinks), default=0)
+        backlog = max((store.readable_seq - store.cursor(uplink) for uplink in self._uplinks), default=0)
         return f"{up} of {len(self._supervisors)} drivers up, backlog {backlog}, store {store.status().state}"
+
+
+def _report_store(found: RingEvent) -> None:
+    event(logger, logging.WARNING, found.code, found.text)

@@ -42,6 +42,8 @@ class TomlLines:
             if header:
                 table = self._table_path(_key_parts(header[2])[0], header[1] == "[[", counts)
                 self._lines.setdefault(table, number)
+                if header[1] == "[[":  # the array as a whole: its first element
+                    self._lines.setdefault(table[:-1], number)
                 continue
             parts, _ = _key_parts(logical)
             for depth in range(1, len(parts) + 1):

@@ -58,7 +58,9 @@ def _method(docstring: str) -> str:
 
 
 def _page(pages: list[str]) -> str:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.python_implementation()} {platform.python_version()}"
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, {platform.python_implementation()} {platform.python_version()}"
+    )
     head = (
         "# Benchmarks\n\nWritten by `make bench`; not asserted anywhere. Timings vary: compare side by side, quote ratios."
         f"\n\nMachine: {machine}, {platform.system()} {platform.release()}.\n"

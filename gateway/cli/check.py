@@ -21,9 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from gateway.config import load_config
-    from gateway.errors import ConfigErrors
+    from gateway.errors import ConfigError, ConfigErrors
 
-    errors, warnings, summary = [], (), ""
+    errors: list[ConfigError] = []
+    warnings: tuple[str, ...] = ()
+    summary = ""
     try:
         config = load_config(args.config)
         warnings = config.warnings

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiomqtt
-from paho.mqtt.client import MQTT_ERR_SUCCESS
+from paho.mqtt.client import MQTT_ERR_SUCCESS, error_string
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as MqttProperties
 
@@ -39,6 +39,7 @@ from gateway.settings import (
     setting,
     text,
 )
+from gateway.supervisor import cancel_and_wait
 from gateway.uplinks import UplinkType
 from gateway.uplinks.sender import Batch, BatchTooLargeError, Sender, UplinkParts
 from gateway.uplinks.senml import CONTENT_TYPE, encode_pack
@@ -51,6 +52,8 @@ TCP_USER_TIMEOUT_MS = 30_000  # unacknowledged octets for this long: the peer is
 PACKET_OVERHEAD_SIZE = 512  # octets of topic, properties and headers around a payload
 REFUSED_FIRST_S = 5.0  # a refusal is rarely healed within seconds
 REFUSED_MAX_S = 300.0
+SHORT_LIFE_S = 10.0  # a connection lost sooner than this ...
+SHORT_LIVES_SUSPICIOUS = 3  # ... so often in a row looks like two clients with one id
 SESSION_TAKEN_OVER = 0x8E  # MQTT 5, 3.14.2.1
 REFUSAL_MIN = 0x80  # MQTT 5, 2.4: reason codes from here on are failures
 PAUSE_CODES = (0x97,)  # quota exceeded: the message is fine, the moment is not
@@ -209,12 +212,12 @@ class _Connection(aiomqtt.Client):
             properties.UserProperty = list(message.user_properties)
         info = self._client.publish(message.topic, message.payload, QOS, message.is_retained, properties)
         if info.rc != MQTT_ERR_SUCCESS:
-            raise UplinkDownError(self._uplink, f"cannot publish: {aiomqtt.exceptions.mqtt.error_string(info.rc)}")
+            raise UplinkDownError(self._uplink, f"cannot publish: {error_string(info.rc)}")
         waiter: asyncio.Future[int] = self._loop.create_future()
         self._acknowledgements[info.mid] = waiter
-        broken = self._disconnected
+        waiting: set[asyncio.Future[Any]] = {waiter, self._disconnected}
         try:
-            await asyncio.wait({waiter, broken}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._acknowledgements.pop(info.mid, None)
         if not waiter.done():
@@ -263,11 +266,13 @@ class MqttUplink:
         self._topic = f"{TOPIC_PREFIX}/{parts.gateway_id}"
         self._sender = Sender(parts, self._encode)
         self._backoff = Backoff()
+        self._refusals = Backoff(REFUSED_FIRST_S, REFUSED_MAX_S)
         self._packet_size_max = 1 << 28
         self._state = "connecting"
         self._detail = ""
         self._connected_since_s: float | None = None
         self._connections = 0
+        self._short_lives = 0
         self._connection: _Connection | None = None
         self._stopping = False
 
@@ -281,7 +286,7 @@ class MqttUplink:
             except UplinkError as error:
                 useful_s = self._useful_s()
                 retry_after_s = getattr(error, "retry_after_s", None) or 0.0
-                self._set_state("down", str(error))
+                self._set_state("down", str(error) + self._short_life_text())
             self._connected_since_s = None
             if self._stopping:
                 return
@@ -385,24 +390,21 @@ class MqttUplink:
 
     async def _serve(self, connection: _Connection) -> None:
         """Publish status and readings until the connection fails; a refusal keeps the connection and tries later."""
-        refusals = Backoff(REFUSED_FIRST_S, REFUSED_MAX_S)
-        async with asyncio.TaskGroup() as tasks:
-            status = tasks.create_task(self._publish_status(connection), name=f"uplink:{self._parts.name}:status")
-            try:
-                while True:
-                    delivered = self._sender.status.batches_delivered
-                    try:
-                        await self._sender.run(connection)
-                    except UplinkRefusedError as error:
-                        self._sender.status.refused += 1
-                        self._sender.status.last_refusal = str(error)
-                        if self._sender.status.batches_delivered > delivered:
-                            refusals.reset()
-                        self._set_state("refused", str(error))
-                        await self._sleep_while_connected(connection, refusals.next_delay_s())
-            except* UplinkError as group:
-                status.cancel()
-                raise group.exceptions[0] from None
+        status = asyncio.create_task(self._publish_status(connection), name=f"uplink:{self._parts.name}:status")
+        try:
+            while True:
+                delivered = self._sender.status.batches_delivered
+                try:
+                    await self._sender.run(connection)
+                except UplinkRefusedError as error:
+                    self._sender.status.refused += 1
+                    self._sender.status.last_refusal = str(error)
+                    if self._sender.status.batches_delivered > delivered:
+                        self._refusals.reset()
+                    self._set_state("refused", str(error))
+                    await self._sleep_while_connected(connection, self._refusals.next_delay_s())
+        finally:
+            await cancel_and_wait(status, 1.0)
 
     async def _sleep_while_connected(self, connection: _Connection, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -479,6 +481,19 @@ class MqttUplink:
         if since_s is None or last_ms is None:
             return 0.0
         return self._parts.clock.elapsed_s() - since_s
+
+    def _short_life_text(self) -> str:
+        """Return a guess why connections are lost right after they were made; not every broker sends 0x8E."""
+        since_s = self._connected_since_s
+        if since_s is None:
+            return ""
+        is_short = self._parts.clock.elapsed_s() - since_s < SHORT_LIFE_S
+        self._short_lives = self._short_lives + 1 if is_short else 0
+        if self._short_lives < SHORT_LIVES_SUSPICIOUS:
+            return ""
+        return (
+            f"; lost again and again right after connecting: does a second gateway use the id {self._parts.gateway_id}?"
+        )
 
     def _set_state(self, state: str, detail: str) -> None:
         if (state, detail) == (self._state, self._detail):

@@ -84,7 +84,13 @@ class BatchTooLargeError(LitfassError):
 
 
 class Link(Protocol):
-    """A connection that is up."""
+    """A connection that is up.
+
+    Attributes:
+        lost: Done, with the reason, when it is not up any more.
+    """
+
+    lost: "asyncio.Future[str]"
 
     async def deliver(self, message: Any) -> None:
         """Deliver one message and return when the platform has it for good.
@@ -161,7 +167,7 @@ class Sender:
     @property
     def backlog_records(self) -> int:
         """How many seqs lie between cursor and head."""
-        return max(0, self.parts.store.head_seq - self.cursor)
+        return max(0, self.parts.store.readable_seq - self.cursor)
 
     def recut_if(self, is_too_large: Callable[[Any], bool]) -> None:
         """Cut waiting batches anew, and smaller, where a new connection takes no message as large as theirs."""
@@ -186,7 +192,7 @@ class Sender:
             while True:
                 if refill is None and len(self._pending) < self.window:
                     refill = asyncio.create_task(self._refill(), name=f"uplink:{self.parts.name}:read")
-                waiting: set[asyncio.Task[None]] = {*tasks, *([refill] if refill else [])}
+                waiting: set[asyncio.Future[Any]] = {*tasks, *([refill] if refill else []), link.lost}
                 done, _ = await asyncio.wait(
                     waiting,
                     timeout=self.progress_timeout_s if tasks else None,
@@ -203,7 +209,7 @@ class Sender:
                         if not delivery.is_done and id(delivery) not in under_way:
                             tasks[self._start(link, delivery)] = delivery
                 failure = None
-                for task in done & tasks.keys():
+                for task in [task for task in tasks if task in done]:
                     delivery = tasks.pop(task)
                     error = task.exception()
                     if error is None:
@@ -213,19 +219,21 @@ class Sender:
                 self._acknowledge_done()
                 if failure is not None:
                     raise failure
+                if link.lost.done():
+                    raise UplinkDownError(self.parts.name, link.lost.result())
         finally:
             await _cancel([*tasks, *([refill] if refill else [])])
 
     async def caught_up(self) -> None:
         """Return when everything synced at the time of the call is acknowledged."""
-        goal = self.parts.store.synced_seq
+        goal = self.parts.store.readable_seq
         while self.cursor < goal:
             self._caught_up.clear()
             await self._caught_up.wait()
 
     def _start(self, link: Link, delivery: _Delivery) -> asyncio.Task[None]:
         coroutine: Awaitable[None] = link.deliver(delivery.message)
-        return asyncio.ensure_future(coroutine)  # type: ignore[return-value]  # a coroutine becomes a Task
+        return asyncio.ensure_future(coroutine)
 
     async def _refill(self) -> None:
         """Read the next records behind the last pending one; waits until there are any."""

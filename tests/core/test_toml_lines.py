@@ -61,7 +61,7 @@ def test_awkward_file() -> None:
         ("driver", 1, "sub", "list", 1, "x"): 29,
         ("nowhere",): 0,
     }
-    assert {path: lines.line(path) for path in places} == places  # type: ignore[arg-type]
+    assert {path: lines.line(path) for path in places} == places
 
 
 def test_windows_line_ends(tmp_path: pathlib.Path) -> None:
@@ -83,7 +83,8 @@ _values = st.one_of(
 
 @given(st.lists(st.tuples(_keys, st.dictionaries(_keys, _values, max_size=4)), max_size=5))
 def test_lines_agree_with_where_the_keys_were_written(tables: list[tuple[str, dict[str, str]]]) -> None:
-    text, expected = "", {}
+    text = ""
+    expected: dict[tuple[str | int, ...], int] = {}
     for index, (name, values) in enumerate(tables):
         text += f"[[{name}{index}]]\n"
         expected[(f"{name}{index}", 0)] = text.count("\n")

@@ -92,6 +92,11 @@ class Mosquitto:
         """The URL a gateway's settings name."""
         return f"mqtts://localhost:{self.port}" if self.pki else f"mqtt://127.0.0.1:{self.port}"
 
+    @property
+    def acl(self) -> str:
+        """The ACL as it is written now."""
+        return self._acl.read_text()
+
     def set_acl(self, acl: str) -> None:
         """Write another ACL; `reload` makes a running broker read it."""
         self._acl.write_text(acl)
@@ -101,6 +106,27 @@ class Mosquitto:
         """Make the broker read its ACL again."""
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
+
+    def save(self) -> None:
+        """Make it write its sessions to disk (settings: ``persistence true``), and return when that is done."""
+        assert self._process is not None
+        database = self.folder / "mosquitto.db"
+        before = database.stat().st_mtime_ns if database.exists() else 0
+        self._process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not (database.exists() and database.stat().st_mtime_ns > before):
+            assert time.monotonic() < deadline, "Mosquitto saves nothing"
+            time.sleep(0.02)  # polling a foreign process, bounded by the deadline
+
+    def freeze(self) -> None:
+        """Make it hang: connections stay, nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def start(self) -> None:
         """Start it and return when it accepts connections."""

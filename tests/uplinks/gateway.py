@@ -58,6 +58,8 @@ class Bench:
         """Return when ``condition`` holds; fail after ``deadline_s``."""
         end = time.monotonic() + deadline_s
         while not condition():
+            if self.task.done():
+                self.task.result()
             assert time.monotonic() < end, f"waited in vain: {self.uplink.status()}"
             await asyncio.sleep(0.01)
 
@@ -77,6 +79,7 @@ class Bench:
 @contextlib.asynccontextmanager
 async def running(folder: pathlib.Path, settings: MqttSettings, *, ring_size: int = RING_SIZE) -> AsyncIterator[Bench]:
     """Run store and uplink while the context is open."""
+    folder.mkdir(exist_ok=True)
     clock = SystemClock()
     store = Store(Ring.open(folder / "ring.lfr", size=ring_size), clock, sync_interval_s=0.05)
     store.add_consumer("city", "oldest")
@@ -93,6 +96,7 @@ async def running(folder: pathlib.Path, settings: MqttSettings, *, ring_size: in
         )
     )
     uplink._backoff.max_s = 0.2  # a test does not wait as a fleet must
+    uplink._refusals.first_s = 0.1
     keeper = asyncio.create_task(store.run())
     task = asyncio.create_task(uplink.run())
     try:
