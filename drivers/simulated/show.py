@@ -30,13 +30,13 @@ from gateway.service import Service
 REFRESH_S = 0.25  # of the screen, and how often a condition is looked at
 POLL_S = 0.05
 NEWS_MAX = 200  # kept; a show of days must not grow
-START_LIMIT_S = 10.0  # until the gateway answers; its sensors then begin in any case
 OUTAGE_SHARE = 0.25  # of the show: when the outage begins, and how long it lasts
 OUTAGE_MAX_S = 20.0
 OUTAGE_NEWS_COUNT = 3  # how often the backlog is told while it grows
 ARRIVAL_LIMIT_S = 60.0  # after the sensors went quiet: the gateway may wait that long until it tries the broker again
 LAST_PACKS_LIMIT_S = 5.0  # after the gateway has stopped
 SERVICE_STOP_LIMIT_S = 15.0  # it promises 10
+STARTED_CODE = "service.started"  # of the gateway's log
 MISSING_SUFFIX = "/status"  # a value that was due and is missing comes as such a text, not as a number
 
 NO_NODE = "The MicroPython sensor node is left out: there is no MicroPython for this machine (apt install micropython)."
@@ -75,7 +75,7 @@ def run_show(options: Options) -> int:
         screen = PlainScreen(sys.stdout, clock)
     try:
         return asyncio.run(Show(options, screen, clock).run())
-    except asyncio.CancelledError:  # a second Ctrl-C
+    except asyncio.CancelledError:  # see _on_signal
         return 130
 
 
@@ -89,6 +89,7 @@ class Show:
     _now: str = "The street wakes up."
     _news: list[tuple[float, str]] = field(default_factory=list)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _service_is_up: asyncio.Event = field(default_factory=asyncio.Event)
     _is_down: bool = False
     _delivering: set[str] = field(default_factory=set)
     _last_live_view: View | None = None
@@ -140,11 +141,12 @@ class Show:
             self._service_task = asyncio.create_task(self.service.run(), name="service")
             stack.push_async_callback(_cancel, self._service_task)
             await stack.enter_async_context(_running(self._refresh(), "refresh"))
-            await self._until(self._is_started, START_LIMIT_S)
+            await self._until(self._service_is_up.is_set)
             self._catch_signals()  # the service has taken them; here its end is the last act but one
-            self.street.wake(self._node_is_heard)
-            await self._play()
-            await self._end()
+            if not self._is_over:
+                self.street.wake(self._node_is_heard)
+                await self._play()
+                await self._end()
             return self._judge()
 
     async def _play(self) -> None:
@@ -156,7 +158,7 @@ class Show:
             return
         outage_s = min(seconds * OUTAGE_SHARE, OUTAGE_MAX_S)
         await self._until(lambda: False, seconds * OUTAGE_SHARE)
-        if self._stop.is_set():
+        if self._is_over:
             return
         await self.broker.stop()
         self._is_down = True
@@ -200,15 +202,19 @@ class Show:
         """
         deadline_s = None if limit_s is None else self.clock.elapsed_s() + limit_s
         while not is_done():
-            if self._service_task.done() and not even_if_stopping:
-                self._service_task.result()
-                return False
-            if self._stop.is_set() and not even_if_stopping:
+            if self._is_over and not even_if_stopping:
+                if self._service_task.done():
+                    self._service_task.result()
                 return False
             if deadline_s is not None and self.clock.elapsed_s() >= deadline_s:
                 return False
             await asyncio.sleep(POLL_S)
         return True
+
+    @property
+    def _is_over(self) -> bool:
+        """The audience wants to leave, or the gateway has ended."""
+        return self._stop.is_set() or self._service_task.done()
 
     # ---- what is counted -----------------------------------------------------------------------------------------
 
@@ -240,9 +246,6 @@ class Show:
         status: Mapping[str, Any] = drivers.get(name, {})
         return status
 
-    def _is_started(self) -> bool:
-        return self._service_task.done() or self.service.config.control_socket.exists()
-
     async def _node_is_heard(self) -> None:
         await self._until(lambda: self._is_up("lorawan-serial"), even_if_stopping=True)
 
@@ -266,6 +269,12 @@ class Show:
         self._news.append((self.clock.elapsed_s() - self._started_s, text))
         del self._news[:-NEWS_MAX]
         self.screen.tell(text)
+
+    def _hear(self, record: logging.LogRecord) -> None:
+        """Hear what the gateway logs."""
+        if getattr(record, "code", "") == STARTED_CODE:
+            self._service_is_up.set()
+        self.tell(f"gateway: {record.getMessage()}")
 
     async def _refresh(self) -> None:
         while True:
@@ -357,8 +366,8 @@ class Show:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
 
     def _on_signal(self) -> None:
-        """End the show in order; at the second signal, at once."""
-        if self._stop.is_set():
+        """End the show in order; at the second signal, or before it has begun, at once."""
+        if self._stop.is_set() or not self._service_is_up.is_set():
             assert self._main
             self._main.cancel()
         self._stop.set()
@@ -366,7 +375,7 @@ class Show:
     @contextlib.contextmanager
     def _log(self) -> Iterator[None]:
         """Make what the gateway logs part of what is told."""
-        root, handler = logging.getLogger(), _Teller(self.tell)
+        root, handler = logging.getLogger(), _Listener(self._hear)
         level = root.level
         root.addHandler(handler)
         root.setLevel(logging.WARNING)
@@ -385,13 +394,13 @@ class Show:
             mqtt.setLevel(mqtt_level)
 
 
-class _Teller(logging.Handler):
-    def __init__(self, tell: Callable[[str], None]) -> None:
+class _Listener(logging.Handler):
+    def __init__(self, hear: Callable[[logging.LogRecord], None]) -> None:
         super().__init__()
-        self._tell = tell
+        self._hear = hear
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._tell(f"gateway: {record.getMessage()}")
+        self._hear(record)
 
 
 @contextlib.asynccontextmanager
