@@ -18,7 +18,9 @@ last one, each time with a higher write number. Within a page entries follow eac
            80  carried             2   of these finish the append the page before left open
            82  flags               1   1 = goes on with such an append; 2 = UTC was known
            83  reserved            5
-           88  entries
+           88  turned_no           8   write number of the page before when it was left; 0 = this page follows none
+           96  synced_no           8   what has this write number or a lower one was synced when this page was written
+          104  entries
 
     entry   kind 1 | …
       0-6   row       series 2 | time minus base 4 | value 8            KIND_… of `_rows`; a TEXT's value is its size,
@@ -26,12 +28,16 @@ last one, each time with a higher write number. Within a page entries follow eac
      16     context   quality 1 | reasons 2 | rssi 2 | snr 2 | delay 8  of the rows behind it; a page starts plain
      17     base      base_ms 8
      18     clock     epoch 4 | wall minus boot 8 | boot id 16 | known 1
-     19     part      size 2 | octets                                   of an item that goes on in the next part or item
-     20     item      size 2 | octets                                   last or only part; see `_state`
+     19     first     size 2 | octets                                   of an item that goes on in the next page
+     20     item      size 2 | octets                                   a whole item; see `_state`
      21     number    seq 8                                             of the next row
+     22     more      size 2 | octets                                   of an item, neither its beginning nor its end
+     23     last      size 2 | octets                                   of an item
 
 An append is taken whole or not at all: readings never without the frame counter stored with them. Where the power
-went before its last page was written, the octets behind ``whole`` count as never written.
+went before its last page was written, the octets behind ``whole`` count as never written. And what was not synced is
+taken up to the first append that is missing, never beyond: where a page's ``turned_no`` shows that the last state of
+the page before is lost, ``synced_no`` tells an unfinished write, at which the journal ends, from later damage.
 """
 
 import struct
@@ -53,16 +59,18 @@ from gateway.ring._rows import (
 )
 
 MAGIC = b"LFJ\x01"
-HEADER = struct.Struct("<4sIQQQQqq16sIHHHB5x")
+HEADER = struct.Struct("<4sIQQQQqq16sIHHHB5xQQ")
 HEADER_SIZE = HEADER.size
 ENTRIES_SIZE = PAGE_SIZE - HEADER_SIZE
 
 ENTRY_CONTEXT = 16
 ENTRY_BASE = 17
 ENTRY_CLOCK = 18
-ENTRY_PART = 19
+ENTRY_FIRST = 19
 ENTRY_ITEM = 20
 ENTRY_NUMBER = 21
+ENTRY_MORE = 22
+ENTRY_LAST = 23
 
 _ROW = struct.Struct("<BHiq")
 _ROW_FLOAT = struct.Struct("<BHid")
@@ -96,6 +104,8 @@ class PageHeader:
     whole: int
     carried: int
     goes_on: bool
+    turned_no: int
+    synced_no: int
 
 
 def encode_page(header: PageHeader, entries: bytes | bytearray, crc_seed: int) -> bytes:
@@ -104,7 +114,7 @@ def encode_page(header: PageHeader, entries: bytes | bytearray, crc_seed: int) -
     octets = HEADER.pack(
         MAGIC, 0, header.page_no, header.write_no, header.oldest_page_no, header.seq_first, header.base_ms,
         header.clock.wall_minus_boot_ms, header.clock.boot_id, header.epoch, header.used, header.whole, header.carried,
-        flags,
+        flags, header.turned_no, header.synced_no,
     )  # fmt: skip
     octets += entries
     crc = zlib.crc32(memoryview(octets)[8:], crc_seed)
@@ -116,19 +126,19 @@ def decode_page(octets: bytes, crc_seed: int) -> tuple[PageHeader, bytes] | None
     if len(octets) != PAGE_SIZE or octets[:4] != MAGIC:
         return None
     (_, crc, page_no, write_no, oldest_page_no, seq_first, base_ms, wall_minus_boot_ms, boot_id, epoch, used, whole,
-     carried, flags) = HEADER.unpack_from(octets)  # fmt: skip
+     carried, flags, turned_no, synced_no) = HEADER.unpack_from(octets)  # fmt: skip
     if not whole <= used <= ENTRIES_SIZE or zlib.crc32(memoryview(octets)[8 : HEADER_SIZE + used], crc_seed) != crc:
         return None
     clock = Clock(boot_id, wall_minus_boot_ms, bool(flags & _FLAG_CLOCK_KNOWN))
     header = PageHeader(
         page_no, write_no, oldest_page_no, seq_first, base_ms, epoch, clock, used, whole, carried,
-        bool(flags & _FLAG_GOES_ON),
+        bool(flags & _FLAG_GOES_ON), turned_no, synced_no,
     )  # fmt: skip
     return header, octets[HEADER_SIZE : HEADER_SIZE + used]
 
 
 class JournalWriter:
-    """Fills pages. Before it leaves a full one it calls ``on_full``, whose owner takes it by `page`.
+    """Fills pages. Before it leaves a full one it calls ``on_full``, which takes it and returns its write number.
 
     Attributes:
         page_no: The page being filled.
@@ -137,14 +147,15 @@ class JournalWriter:
         clock: Clock of the next row.
     """
 
-    def __init__(self, page_no: int, seq: int, epoch: int, clock: Clock, on_full: Callable[[], None]) -> None:
-        """Begin an empty page; the other arguments are the attributes."""
+    def __init__(self, seq: int, epoch: int, clock: Clock, on_full: Callable[[], int]) -> None:
+        """Begin page 0; the other arguments are the attributes."""
         self.seq, self.epoch, self.clock = seq, epoch, clock
         self._on_full = on_full
-        self._begin(page_no, goes_on=False)
+        self._begin(0, 0, goes_on=False)
 
-    def _begin(self, page_no: int, *, goes_on: bool) -> None:
+    def _begin(self, page_no: int, turned_no: int, *, goes_on: bool) -> None:
         self.page_no = page_no
+        self._turned_no = turned_no
         self._entries = bytearray()
         self._whole = 0
         self._carried = 0
@@ -156,16 +167,16 @@ class JournalWriter:
 
     def resume(self, header: PageHeader, entries: bytes) -> None:
         """Go on in a page that was read back, behind what is in it."""
-        self._begin(header.page_no, goes_on=header.goes_on)
+        self._begin(header.page_no, header.turned_no, goes_on=header.goes_on)
         self._entries += entries
         self._whole, self._carried = header.whole, header.carried
         self._head = (header.seq_first, header.epoch, header.clock)
         self._head_base_ms = header.base_ms
         self._context = None  # not known here: the next row says base and context again
 
-    def begin_at(self, page_no: int) -> None:
+    def begin_at(self, page_no: int, turned_no: int) -> None:
         """Begin an empty page elsewhere; an unfinished append is left behind."""
-        self._begin(page_no, goes_on=False)
+        self._begin(page_no, turned_no, goes_on=False)
 
     def finish(self) -> None:
         """End an append: all that was written so far counts."""
@@ -173,18 +184,19 @@ class JournalWriter:
             self._carried = len(self._entries)
         self._whole = len(self._entries)
 
-    def page(self, write_no: int, oldest_page_no: int, crc_seed: int) -> bytes:
+    def page(self, write_no: int, synced_no: int, oldest_page_no: int, crc_seed: int) -> bytes:
         """Return the page as it is now."""
         seq, epoch, clock = self._head
         header = PageHeader(
             self.page_no, write_no, oldest_page_no, seq, self._head_base_ms, epoch, clock, len(self._entries),
-            self._whole, self._carried, self._goes_on,
+            self._whole, self._carried, self._goes_on, self._turned_no, synced_no,
         )  # fmt: skip
         return encode_page(header, self._entries, crc_seed)
 
     def _turn(self) -> None:
-        self._on_full()
-        self._begin(self.page_no + 1, goes_on=len(self._entries) > self._whole or (self._goes_on and not self._carried))
+        turned_no = self._on_full()
+        is_open = len(self._entries) > self._whole or (self._goes_on and not self._carried)
+        self._begin(self.page_no + 1, turned_no, goes_on=is_open)
 
     def _make_room(self, size: int) -> None:
         if len(self._entries) + size > ENTRIES_SIZE:
@@ -209,10 +221,11 @@ class JournalWriter:
             room = ENTRIES_SIZE - len(self._entries) - _ITEM.size
             rest = len(octets) - offset
             if rest <= room:
-                self._entries += _ITEM.pack(ENTRY_ITEM, rest) + octets[offset:]
+                self._entries += _ITEM.pack(ENTRY_LAST if offset else ENTRY_ITEM, rest) + octets[offset:]
                 return
             if room >= _PART_SIZE_MIN:
-                self._entries += _ITEM.pack(ENTRY_PART, room) + octets[offset : offset + room]
+                kind = ENTRY_MORE if offset else ENTRY_FIRST
+                self._entries += _ITEM.pack(kind, room) + octets[offset : offset + room]
                 offset += room
             self._turn()
 
@@ -307,7 +320,7 @@ def entries_of(header: PageHeader, entries: bytes) -> Iterator[Entry]:
             _, epoch, wall_minus_boot_ms, boot_id, is_known = _CLOCK.unpack_from(entries, offset)
             clock = Clock(boot_id, wall_minus_boot_ms, bool(is_known))
             offset += _CLOCK.size
-        elif kind in (ENTRY_PART, ENTRY_ITEM):
+        elif kind in (ENTRY_ITEM, ENTRY_FIRST, ENTRY_MORE, ENTRY_LAST):
             size = _ITEM.unpack_from(entries, offset)[1]
             offset += _ITEM.size + size
             yield offset, kind, entries[offset - size : offset]
@@ -332,16 +345,21 @@ class JournalReader:
         is_open: The last page ends inside an append that was never finished.
     """
 
-    def __init__(self, seq_sealed: int) -> None:
-        """Rows numbered below ``seq_sealed`` lie in a block and are passed over."""
+    def __init__(self, seq_sealed: int, oldest_page_no: int = 0) -> None:
+        """Begin.
+
+        Args:
+            seq_sealed: Rows numbered below it lie in a block and are passed over.
+            oldest_page_no: Pages below it were freed: what they held of an append is not missing.
+        """
         self.rows: list[Row] = []
         self.runs: list[Run] = []
         self.items: list[tuple[int, bytes]] = []
         self.seq_next = seq_sealed
         self.epoch = 0
         self.rows_end: dict[int, int] = {}
-        self.is_open = False
-        self._page_no = -2
+        self.is_open = True
+        self._page_no = oldest_page_no - 1
         self._held: list[tuple[int, Entry]] = []
 
     def feed(self, header: PageHeader, entries: bytes) -> None:
@@ -355,7 +373,7 @@ class JournalReader:
         self._page_no = header.page_no
         self.epoch = max(self.epoch, header.epoch)
         rows_end = header.seq_first
-        is_kept = False
+        is_kept = not header.whole  # nothing in this page ends an append
         for entry in entries_of(header, entries):
             offset, kind, content = entry
             if not is_kept and offset > header.whole:
@@ -367,20 +385,23 @@ class JournalReader:
                 self.epoch = max(self.epoch, epoch)
             if offset > lost_end:
                 self._held.append((header.page_no, entry))
-        if header.whole and not is_kept:
+        if not is_kept:
             self._keep()
         self.rows_end[header.page_no] = rows_end
         self.is_open = header.used > header.whole and lost_end < header.used
 
     def _keep(self) -> None:
-        part, part_page_no = b"", -1
+        part, part_page_no = b"", 0  # of an item begun in a page that was freed there is nothing: it was moved
         for page_no, (_, kind, content) in self._held:
-            if kind == ENTRY_PART:
-                part_page_no = page_no if not part else part_page_no
-                part += content
-            elif kind == ENTRY_ITEM:
-                self.items.append((part_page_no if part else page_no, part + content))
-                part = b""
+            if kind == ENTRY_ITEM:
+                self.items.append((page_no, content))
+            elif kind == ENTRY_FIRST:
+                part, part_page_no = content, page_no
+            elif kind in (ENTRY_MORE, ENTRY_LAST):
+                part += content if part else b""
+                if part and kind == ENTRY_LAST:
+                    self.items.append((part_page_no, part))
+                    part = b""
             elif kind == ENTRY_NUMBER:
                 self.seq_next = max(self.seq_next, content)
             else:

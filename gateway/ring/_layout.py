@@ -38,7 +38,7 @@ VERSION = 1
 JOURNAL_PAGES_MAX = 256  # 1 MiB a region: more than a slot's worth of unsealed readings, in the densest case
 JOURNAL_PAGES_MIN = 16
 SLOTS_MIN = 2
-SIZE_MIN = 256 * 1024  # two regions of 80 KiB and 6 slots: for tests and toys
+SIZE_MIN = 192 * 1024  # two regions of 80 KiB and 2 slots: for tests and toys
 SIZE_MAX = 1 << 40
 
 _SUPERBLOCK = struct.Struct("<4sIHHQIQII16s72x")

@@ -70,6 +70,7 @@ class Recovered:
         table: What the ring remembers.
         pages: For each journal page still needed, its copy in each region (None: damaged or never written).
         write_no: Highest write number seen.
+        synced_no: Highest write number known to have been synced.
         pages_missing: Journal pages lost in both regions.
     """
 
@@ -79,6 +80,7 @@ class Recovered:
     table: Table
     pages: dict[int, list[PageCopy | None]] = field(default_factory=dict)
     write_no: int = 0
+    synced_no: int = 0
     pages_missing: int = 0
 
     def best(self, page_no: int) -> PageCopy:
@@ -103,12 +105,13 @@ def recover(io: BlockIO, layout: Layout, crc_seed: int) -> Recovered:
     found = Recovered(slots, damaged, JournalReader(seq_sealed), Table())
     copies = _read_pages(io, layout, crc_seed)
     if not copies:
+        found.journal.is_open = False
         return found
-    found.write_no = max(copy.header.write_no for pair in copies.values() for copy in pair if copy)
-    page_no_newest = max(copies)
-    oldest = best_of(copies[page_no_newest]).header.oldest_page_no
-    found.pages = {page_no: copies[page_no] for page_no in sorted(copies) if page_no >= oldest}
-    found.pages_missing = page_no_newest - oldest + 1 - len(found.pages)
+    last = max((best_of(pair) for pair in copies.values()), key=lambda copy: copy.header.write_no).header
+    found.write_no = last.write_no
+    found.synced_no = max(copy.header.synced_no for pair in copies.values() for copy in pair if copy)
+    found.journal = JournalReader(seq_sealed, last.oldest_page_no)
+    found.pages, found.pages_missing = _live_pages(copies, last, found.synced_no)
     for page_no in found.pages:
         best = found.best(page_no)
         found.journal.feed(best.header, best.entries)
@@ -116,6 +119,36 @@ def recover(io: BlockIO, layout: Layout, crc_seed: int) -> Recovered:
         key, value = decode_item(octets)
         found.table.put(key, value, page_no)
     return found
+
+
+def _live_pages(
+    copies: dict[int, list[PageCopy | None]], newest: PageHeader, synced_no: int
+) -> tuple[dict[int, list[PageCopy | None]], int]:
+    """Return the pages that count, in order, and how many are lost that were synced.
+
+    Write numbers rise from page to page; one that falls is a leftover of a journal that ended earlier. A page whose
+    predecessor's last state is missing ends the journal, unless that state was synced once: then it is damage, and all
+    that is still there counts.
+    """
+    live: dict[int, list[PageCopy | None]] = {}
+    missing = 0
+    before: PageHeader | None = None
+    is_ended = False
+    for page_no in range(newest.oldest_page_no, newest.page_no + 1):
+        if page_no not in copies:
+            missing += not is_ended
+            continue
+        header = best_of(copies[page_no]).header
+        if before and header.write_no < before.write_no:
+            continue
+        if header.turned_no == 0:
+            is_ended = False
+        elif before and header.turned_no != before.write_no:
+            is_ended = is_ended or header.turned_no > synced_no
+        if not is_ended:
+            live[page_no] = copies[page_no]
+            before = header
+    return live, missing
 
 
 def _read_slots(io: BlockIO, layout: Layout, crc_seed: int) -> tuple[SlotIndex, list[int]]:
@@ -166,23 +199,23 @@ def mirror(io: BlockIO, layout: Layout, found: Recovered) -> bool:
     """Make both regions hold the best copy of every page still needed; tell whether anything was written.
 
     What was read may live in the kernel's cache only, if the last process was killed: it is synced before the first
-    write. Then the region with more damage is mended and synced before the other one is touched.
+    write. Then the region that lacks most of what was synced once, the one in flight when it ended, is mended and
+    synced before the other one is touched: until then that other one may hold the only whole copy.
 
     Raises:
         OSError: The medium cannot be written.
     """
     io.sync()
     mends: list[list[PageCopy]] = [[] for _ in range(REGIONS)]
-    damage = [0] * REGIONS
+    lacking = [0] * REGIONS
     for page_no in found.pages:
         best = found.best(page_no)
         for region in range(REGIONS):
             copy = found.pages[page_no][region]
-            if copy is None:
-                damage[region] += 1
             if copy is None or copy.octets != best.octets:
                 mends[region].append(best)
-    for region in sorted(range(REGIONS), key=lambda region: -damage[region]):
+                lacking[region] += best.header.write_no <= found.synced_no
+    for region in sorted(range(REGIONS), key=lambda region: -lacking[region]):
         for page in mends[region]:
             write_all(io, page.octets, layout.page_offset(region, page.header.page_no))
         if mends[region]:

@@ -124,7 +124,7 @@ class Ring:
             self._slots.body_size / self._slots.records if self._slots.records else BYTES_PER_ROW_START
         )
 
-        self._write_no = found.write_no
+        self._write_no = self._synced_no = found.write_no  # of the newest state of a page; of the newest one synced
         self._turn = 0  # the region the next sync writes
         self._dirty: tuple[dict[int, bytes], dict[int, bytes]] = ({}, {})
         self._pages: deque[tuple[int, int]] = deque()  # left, still needed: number, number after its last row
@@ -224,7 +224,7 @@ class Ring:
     def _begin_journal(self, found: Recovered, head: int) -> JournalWriter:
         """Return a writer that goes on in the last page where that is whole, else in the next one."""
         clock = Clock(bytes(16), 0, False)
-        writer = JournalWriter(0, head, self._superblock.epoch, clock, self._store_page)
+        writer = JournalWriter(head, self._superblock.epoch, clock, self._store_page)
         rows_end = found.journal.rows_end
         for page_no in found.pages:
             self._pages.append((page_no, rows_end[page_no]))
@@ -236,7 +236,7 @@ class Ring:
             self._pages.pop()
             writer.resume(page.header, page.entries)
         else:
-            writer.begin_at(last + 1)
+            writer.begin_at(last + 1, page.header.write_no)
         return writer
 
     def _drop_unnamed_rows(self) -> None:
@@ -410,16 +410,17 @@ class Ring:
                 self._head += 1
         self._rows.extend(rows)
 
-    def _store_page(self) -> None:
-        """Take the page being filled as it is; both regions lack it now."""
+    def _store_page(self) -> int:
+        """Take the page being filled as it is; both regions lack it now. Return its write number."""
         self._write_no += 1
         page_no = self._writer.page_no
-        octets = self._writer.page(self._write_no, self._oldest_page(), self._crc_seed)
+        octets = self._writer.page(self._write_no, self._synced_no, self._oldest_page(), self._crc_seed)
         for dirty in self._dirty:
             dirty[page_no] = octets
         if self._pages and self._pages[-1][0] == page_no:
             self._pages.pop()
         self._pages.append((page_no, self._writer.seq))
+        return self._write_no
 
     def _oldest_page(self) -> int:
         return self._pages[0][0] if self._pages else self._writer.page_no
@@ -444,6 +445,11 @@ class Ring:
     def _put_item(self, key: bytes, value: bytes) -> None:
         """Journal a change of the table; it counts as lying in the page where it begins."""
         self._table.put(key, value, self._writer.page_no)
+        self._writer.put_item(encode_item(key, value))
+
+    def _rewrite_item(self, key: bytes, value: bytes) -> None:
+        """Journal an item again as it was last journaled; what changed in memory since then is not in it."""
+        self._table.move(key, self._writer.page_no)
         self._writer.put_item(encode_item(key, value))
 
     def sync(self) -> int:
@@ -497,14 +503,14 @@ class Ring:
     def _commit(self) -> None:
         """Write what this region lacks, sync, and change turns."""
         turn = self._turn
-        head, page_no = self._journaled, self._writer.page_no
+        head, page_no, write_no = self._journaled, self._writer.page_no, self._write_no
         dirty = self._dirty[turn]
         for number, octets in dirty.items():
             self._write(octets, self._layout.page_offset(turn, number))
         self._sync_io()
         dirty.clear()
         self._region_seq[turn], self._region_page[turn] = head, page_no
-        self._synced = head
+        self._synced, self._synced_no = head, write_no
         self._changed = False
         self._turn = (turn + 1) % REGIONS
         self._free_pages()
@@ -530,7 +536,7 @@ class Ring:
         return size // (ENTRIES_SIZE - PAGE_WASTE_MAX) + 2
 
     def _check_size(self, size: int) -> None:
-        if self._pages_for(size) > max(4, self._layout.page_count // 4):
+        if self._pages_for(size) > self._layout.page_count * 3 // 8:
             raise ValueError(f"{size} octets in one append are too much for a ring of {self._layout.file_size}")
 
     def _need_pages(self, size: int) -> None:
@@ -574,7 +580,7 @@ class Ring:
             for key in self._table.keys_in(page_no):
                 value = self._table.value(key)
                 if value:
-                    self._put_item(key, value)
+                    self._rewrite_item(key, value)
                     moved += len(key) + len(value)
                 else:
                     self._table.forget(key)  # a removal, and no older page knows the item any more
@@ -639,10 +645,10 @@ class Ring:
         writer.epoch = self._superblock.epoch
         if runs:
             writer.clock = runs[0].clock
-        writer.begin_at(page_no)
+        writer.begin_at(page_no, 0)
         try:
             for key in keys:
-                self._put_item(key, self._table.value(key))
+                self._rewrite_item(key, self._table.value(key))
             self._put_runs(rows, runs)
             self._finish(page_no)
             self._commit()
