@@ -8,7 +8,7 @@ from typing import Self
 
 from tests.support.city import City
 from tests.support.mosquitto import Mosquitto
-from tests.support.process import free_udp_port
+from tests.support.process import GatewayProcess, free_udp_port
 from tests.support.sensors import NumberedSensor
 
 GATEWAY_ID = "gw-test-01"
@@ -123,3 +123,9 @@ def judge(city: City, sensors: Iterable[NumberedSensor]) -> Verdict:
     holes = sorted(set(range(seqs[0], seqs[-1] + 1)) - set(seqs)) if seqs else []
     split = sorted(seq for seq, count in collections.Counter(seqs).items() if count > 1)
     return Verdict(lost, twice, holes, split, len(distinct), len(identities) - len(distinct))
+
+
+def until_all_arrived(gateway: GatewayProcess, city: City) -> None:
+    """Return once the city has every record the gateway's ring holds; no more may be arriving there."""
+    head_seq = gateway.until_delivered()
+    city.wait_for(lambda: bool(city.packs) and max(pack.last for pack in city.packs) + 1 >= head_seq)

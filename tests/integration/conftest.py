@@ -16,8 +16,10 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 @pytest.fixture
 def broker(tmp_path: pathlib.Path, pki: Pki) -> Iterator[Mosquitto]:
-    """Mosquitto with TLS 1.3, client certificates and an ACL."""
-    with Mosquitto(tmp_path / "broker", pki=pki, acl=ACL) as broker:
+    """Mosquitto with TLS 1.3, client certificates, an ACL, and sessions that can be saved."""
+    folder = tmp_path / "broker"
+    extra = f"persistence true\npersistence_location {folder}/\nmax_inflight_messages 0\n"
+    with Mosquitto(folder, pki=pki, acl=ACL, extra=extra) as broker:
         yield broker
 
 

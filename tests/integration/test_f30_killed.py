@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.integration.bench import Settings, judge, sensors
+from tests.integration.bench import Settings, judge, sensors, until_all_arrived
 from tests.support.city import City
 from tests.support.mosquitto import Mosquitto
 from tests.support.process import GatewayProcess
@@ -37,9 +37,7 @@ def test_p1_p3_fifty_kills_lose_no_acknowledged_frame(settings: Settings, broker
                 gateway.kill()
         with gateway:
             forwarder.finish()
-            gateway.until_delivered()
-            last_seq = gateway.status()["ring"]["ring"]["head_seq"] - 1
-            city.wait_for(lambda: bool(city.packs) and max(pack.last for pack in city.packs) >= last_seq)
+            until_all_arrived(gateway, city)
             assert gateway.terminate() == 0
     verdict = judge(city, street)
     frames = f"{forwarder.sent_count} frames made, {forwarder.acknowledged_count} acknowledged"

@@ -180,9 +180,12 @@ class GatewayProcess:
         self.until(holds, complaint)
         return found[0]
 
-    def until_delivered(self, uplink: str = "city") -> None:
-        """Return once the platform has acknowledged all that the ring holds."""
-        self.until_status(lambda s: s["uplinks"][uplink]["backlog_records"] == 0, f"{uplink} keeps a backlog")
+    def until_delivered(self, uplink: str = "city") -> int:
+        """Return once the platform has acknowledged all that the ring holds: the seq the next record gets."""
+        status = self.until_status(
+            lambda s: bool(s["uplinks"][uplink]["cursor"] == s["ring"]["ring"]["head_seq"]), f"{uplink} lags behind"
+        )
+        return int(status["ring"]["ring"]["head_seq"])
 
     @property
     def log_text(self) -> str:
