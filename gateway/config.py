@@ -1,7 +1,6 @@
 """The gateway's settings: one TOML file in, typed settings out, or every mistake at once with its line."""
 
 import hashlib
-import importlib.metadata
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.driver import Device, DriverType
+from gateway.entry_points import EntryPoint, entry_points
 from gateway.errors import ConfigErrors
 from gateway.files import config_folder
 from gateway.profile import Profile, load_profile
@@ -282,9 +282,9 @@ def load_config(path: pathlib.Path, driver_types: Mapping[str, DriverType] | Non
     )
 
 
-def installed_driver_types() -> Mapping[str, importlib.metadata.EntryPoint]:
+def installed_driver_types() -> Mapping[str, EntryPoint]:
     """Return the installed driver types by name; none is imported yet."""
-    return {entry.name: entry for entry in importlib.metadata.entry_points(group=_DRIVER_ENTRY_POINTS)}
+    return entry_points(_DRIVER_ENTRY_POINTS)
 
 
 def _table(settings_type: type[Any], name: str, parts: _Parts) -> Any:

@@ -11,7 +11,7 @@ import signal
 from dataclasses import asdict
 from functools import partial
 
-from gateway import __version__
+from gateway import __version__, process_memory
 from gateway.clock import Clock, SystemClock, utc_text
 from gateway.config import Config, DriverConfig
 from gateway.control import serve_control
@@ -30,6 +30,7 @@ from gateway.uplinks.senml import device_urn
 
 DRIVER_STOP_S = 2.0  # a driver that does not end by then is left behind
 DRAIN_S = 5.0  # for the last delivery; with DRIVER_STOP_S and the ring's close, a stop stays below 10 s
+START_UP_S = 4.0  # by then all imports and first connections are done
 STORE_STALL_S = 45.0  # a worn card may sync for 30 s; a store that does nothing for longer hangs
 HEARTBEAT_S = 2.0  # how often the service looks at itself
 
@@ -172,12 +173,16 @@ class Service:
         interval_s = min(HEARTBEAT_S, watchdog_interval_s() or HEARTBEAT_S)
         stall_s = STORE_STALL_S + self.config.ring.sync
         progress, progress_s = store.progress, self.clock.elapsed_s()
+        give_back_s = progress_s + START_UP_S
         while True:
             now_s = self.clock.elapsed_s()
             if store.progress != progress:
                 progress, progress_s = store.progress, now_s
             if now_s - progress_s < stall_s:
                 notify("WATCHDOG=1", f"STATUS={self._status_line(store)}")
+            if now_s >= give_back_s:
+                process_memory.give_back()
+                give_back_s = float("inf")
             known = self.clock.is_known()
             if known and not self._clock_known:
                 event(
@@ -217,10 +222,18 @@ class Service:
             "started_ms": self._started_ms,
             "now_ms": self.clock.wall_ms(),
             "clock_known": self.clock.is_known(),
-            "ring": asdict(self._store.status()),
+            "ring": self._ring_status(self._store),
             "drivers": drivers,
             "uplinks": {name: uplink.status() for name, uplink in self._uplinks.items()},
         }
+
+    @staticmethod
+    def _ring_status(store: Store) -> dict[str, object]:
+        """Return the store's and the ring's figures as one flat table; the consumers stand with the uplinks."""
+        status = asdict(store.status())
+        ring = status.pop("ring")
+        del ring["consumers"]
+        return {**status, **ring}
 
     def devices(self) -> list[dict[str, object]]:
         """Return what `litfass devices` shows: each listed device with its newest values."""

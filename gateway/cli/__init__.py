@@ -8,7 +8,6 @@ A command module has a docstring (its first line is the summary), ``EXAMPLES`` (
 import argparse
 import ast
 import importlib
-import importlib.metadata
 import importlib.util
 import pathlib
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from gateway import __version__
+from gateway.entry_points import entry_points
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -61,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
 def _command_modules() -> dict[str, str]:
     """Return the module of each command by its name, without importing any."""
     modules = {name: f"gateway.cli.{name}" for name in COMMANDS}
-    modules.update({entry.name: entry.value for entry in importlib.metadata.entry_points(group="litfass.commands")})
+    modules.update({entry.name: entry.value for entry in entry_points("litfass.commands").values()})
     return modules
 
 

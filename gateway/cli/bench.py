@@ -62,7 +62,7 @@ def _page(pages: list[str]) -> str:
         f"{platform.machine()}, {os.cpu_count()} cores, {platform.python_implementation()} {platform.python_version()}"
     )
     head = (
-        "# Benchmarks\n\nWritten by `make bench`; not asserted anywhere. Timings vary: compare side by side, quote ratios."
+        "# Benchmarks\n\nWritten by `make bench`; asserted nowhere. Timings vary: compare side by side, quote ratios."
         f"\n\nMachine: {machine}, {platform.system()} {platform.release()}.\n"
     )
     return "\n".join([head, *pages])

@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from gateway import process_memory
+
+    process_memory.limit()
     from gateway.config import load_config
     from gateway.errors import ConfigErrors
     from gateway.log import set_up_logging

@@ -37,8 +37,15 @@ def _show(status: dict[str, Any]) -> None:
     print(f"Gateway {status['gateway']}, Litfass {status['version']}, up {up}")
     print(f"Clock   {clock}")
     ring = status["ring"]
-    fill = ring.get("fill")
-    print(f"Ring    {ring['state']}, {ring['records']:,} records" + (f", {fill:.0%} full" if fill is not None else ""))
+    span = ""
+    if ring["from_ms"] is not None and ring["to_ms"] is not None:
+        span = f" over {span_text((ring['to_ms'] - ring['from_ms']) / 1000)}"
+    written = ring["bytes_written_per_day"] / 1e6
+    print(
+        f"Ring    {ring['state']}, {ring['records']:,} readings{span}, {ring['fill']:.0%} full, {written:,.0f} MB written a day"
+    )
+    if ring["last_error"]:
+        print(f"        {ring['last_error']}")
     print()
     rows = []
     for name, driver in status["drivers"].items():

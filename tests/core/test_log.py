@@ -15,14 +15,14 @@ def lines() -> tuple[logging.Logger, io.StringIO]:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
-    logger = logging.Logger("test")
+    logger = logging.Logger("test")  # noqa: LOG001  # one of its own, with one handler
     logger.addHandler(handler)
     return logger, stream
 
 
 def test_f75_a_hostile_text_stays_on_one_line(lines: tuple[logging.Logger, io.StringIO]) -> None:
     logger, stream = lines
-    event(logger, logging.WARNING, "frame.malformed", "a\nb\x00c\x1b[31m‮d %s {}" + "x" * 10_000, device="p\n1")
+    event(logger, logging.WARNING, "frame.malformed", "a\nb\x00c\x1b[31m\u202ed %s {}" + "x" * 10_000, device="p\n1")
     (line,) = stream.getvalue().splitlines()
     found = json.loads(line)
     assert len(found["message"]) == 500

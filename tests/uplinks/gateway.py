@@ -6,13 +6,12 @@ import pathlib
 import time
 from collections.abc import AsyncIterator, Callable
 
-from gateway.store import Store
-
 from gateway.clock import SystemClock
 from gateway.properties import standard_properties
 from gateway.reading import Reading
 from gateway.ring import Ring
 from gateway.settings import Report, read_table
+from gateway.store import Store
 from gateway.toml_lines import TomlLines
 from gateway.uplinks.mqtt import MqttSettings, MqttUplink
 from gateway.uplinks.sender import UplinkParts
