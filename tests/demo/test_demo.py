@@ -77,6 +77,7 @@ def test_p3_an_outage_of_the_broker_loses_nothing(
 ) -> None:
     done = run_demo(environment, "--outage", "--seconds", "16", "--broker", broker)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
     waiting = re.search(r"the broker is back; (\d+) readings wait in the ring", done.stdout)
     assert waiting
     assert int(waiting[1]) > 0
