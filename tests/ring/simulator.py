@@ -11,8 +11,6 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 
 from gateway.clock import TimeStamp
 from gateway.reading import Quality, Reading, Reason, Value
@@ -62,7 +60,8 @@ class Medium:
     def sync(self) -> None:
         self._tick()  # a cut during the sync: nothing is promised
         for offset, octets in self.pending:
-            self.durable[offset : offset + len(octets)] = self.visible[offset : offset + len(octets)]
+            end = offset + len(octets)
+            self.durable[offset:end] = self.visible[offset:end]
         self.pending.clear()
 
     def size(self) -> int:
@@ -216,10 +215,13 @@ class Workload:
                 require(item.count == item.seq_last - item.seq_first + 1 > 0, f"miscounted {item}")
                 position = item.seq_last + 1
             else:
-                require(item.seq == position, f"hole: {item.seq}, expected {position}")
                 truth = self.truth.get((item.epoch, item.seq))
-                require(truth is not None, f"id {(item.epoch, item.seq)} was never given out")
-                require(same(truth, item.reading), f"{item.reading} is not {truth}")
+                if item.seq != position:
+                    raise ViolationError(f"hole: {item.seq}, expected {position}")
+                if truth is None:
+                    raise ViolationError(f"id {(item.epoch, item.seq)} was never given out")
+                if not same(truth, item.reading):
+                    raise ViolationError(f"{item.reading} is not {truth}")
                 position += 1
         return position
 
@@ -283,7 +285,8 @@ class Workload:
         oldest = min(kept, default=ring.head_seq)
         for seq, epoch in self.synced.items():
             if seq >= oldest:
-                require(kept.get(seq) == epoch, f"synced record {(epoch, seq)} is gone; oldest kept is {oldest}")
+                if kept.get(seq) != epoch:
+                    raise ViolationError(f"synced record {(epoch, seq)} is gone; oldest kept is {oldest}")
         if self.synced:
             last = max(self.synced)
             require(last < ring.head_seq, f"synced to {last}, but the head is {ring.head_seq}")
@@ -323,32 +326,24 @@ def same(one: Reading, other: Reading) -> bool:
     return one == other and type(one.value) is type(other.value)
 
 
-def run_seeds(
-    seeds: Iterator[int],
-    cuts_per_seed: int,
-    *,
-    stop: Callable[[int], bool],
-    fault: AbstractContextManager[object] | None = None,
-) -> int:
-    """Run workloads until ``stop(cuts so far)``; return the cuts.
+def run_seeds(first_seed: int, cuts_min: int, *, cuts_per_seed: int = 30) -> tuple[int, int]:
+    """Run workloads from ``first_seed`` on until there were ``cuts_min`` cuts; return cuts and the next seed.
+
+    Odd seeds let whole flash pages die.
 
     Raises:
         ViolationError: With the seed that replays it.
     """
-    cuts = 0
-    with fault or nullcontext():
-        for seed in seeds:
-            if stop(cuts):
-                break
-            workload = Workload(seed, unit_dies=bool(seed % 2))
-            try:
-                workload.run(cuts_per_seed)
-            except PowerCutError:
-                raise
-            except BaseException as error:
-                raise ViolationError(f"seed {seed}, cut {workload.cuts}: {error!r}") from error
-            cuts += workload.cuts
-    return cuts
+    cuts, seed = 0, first_seed
+    while cuts < cuts_min:
+        workload = Workload(seed, unit_dies=bool(seed % 2))
+        try:
+            workload.run(cuts_per_seed)
+        except Exception as error:
+            raise ViolationError(f"seed {seed}, cut {workload.cuts}: {error!r}") from error
+        cuts += workload.cuts
+        seed += 1
+    return cuts, seed
 
 
 def main() -> int:
@@ -357,12 +352,11 @@ def main() -> int:
     parser.add_argument("--first-seed", type=int, default=0)
     args = parser.parse_args()
     began_s = time.monotonic()
-    cuts = 0
-    seed = args.first_seed
+    cuts, seed = 0, args.first_seed
     while cuts < args.cuts:
-        cuts += run_seeds(iter(range(seed, seed + 10)), 30, stop=lambda _: False)
-        seed += 10
-        print(f"\r{cuts:,} cuts, seed {seed}, {cuts / (time.monotonic() - began_s):.0f}/s, 0 violations", end="")
+        more, seed = run_seeds(seed, min(300, args.cuts - cuts))
+        cuts += more
+        print(f"\r{cuts:,} cuts, {cuts / (time.monotonic() - began_s):.0f}/s, next seed {seed}, 0 violations", end="")
         sys.stdout.flush()
     print()
     return 0
