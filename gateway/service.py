@@ -7,7 +7,6 @@ drivers first, then sync, then a last delivery with a deadline, then the ring.
 import asyncio
 import contextlib
 import logging
-import signal
 from dataclasses import asdict
 from functools import partial
 
@@ -58,7 +57,7 @@ class Service:
         self._stop.set()
 
     async def run(self) -> None:
-        """Run until `stop`, SIGTERM or SIGINT; drain and close within 10 s.
+        """Run until `stop` or cancelled; drain and close within 10 s.
 
         Raises:
             RingError: The ring cannot be opened: another process has it, or its format is newer.
@@ -71,13 +70,12 @@ class Service:
         self._store = store
         for uplink in self.config.uplinks:
             store.add_consumer(uplink.name, "oldest")
-        with self._signals():
-            try:
-                await self._run_parts(store)
-            finally:
-                await store.close()
-                notify("STATUS=stopped")
-                event(logger, logging.INFO, "service.stopped", "stopped")
+        try:
+            await self._run_parts(store)
+        finally:
+            await store.close()
+            notify("STATUS=stopped")
+            event(logger, logging.INFO, "service.stopped", "stopped")
 
     # ---- running -------------------------------------------------------------------------------------------------
 
@@ -192,20 +190,6 @@ class Service:
                     uplink.clock_became_known()
             self._clock_known = known
             await asyncio.sleep(interval_s)
-
-    @contextlib.contextmanager
-    def _signals(self):  # type: ignore[no-untyped-def]  # a plain context manager
-        loop = asyncio.get_running_loop()
-        added = []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: whoever runs us stops us
-                loop.add_signal_handler(number, self.stop)
-                added.append(number)
-        try:
-            yield
-        finally:
-            for number in added:
-                loop.remove_signal_handler(number)
 
     # ---- what it says about itself -------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from gateway.clock import Clock
 from gateway.errors import LinkError
 from gateway.log import BurstLog
 
-RETRY_MAX_S = 60.0  # a cable put back is noticed within a minute
+RETRY_MAX_S = 10.0  # a cable put back is noticed soon; trying costs one failed open
 PARKED_AFTER = 10  # crashes (bugs, not missing cables) in a row until a part is tried only rarely
 PARKED_S = 600.0  # how rarely
 

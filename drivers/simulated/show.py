@@ -142,7 +142,6 @@ class Show:
             stack.push_async_callback(_cancel, self._service_task)
             await stack.enter_async_context(_running(self._refresh(), "refresh"))
             await self._until(self._service_is_up.is_set)
-            self._catch_signals()  # the service has taken them; here its end is the last act but one
             if not self._is_over:
                 self.street.wake(self._node_is_heard)
                 await self._play()
@@ -188,7 +187,6 @@ class Show:
         await self._until(self._has_all_taken, ARRIVAL_LIMIT_S, even_if_stopping=True)
         self.service.stop()
         await asyncio.wait({self._service_task}, timeout=SERVICE_STOP_LIMIT_S)
-        self._catch_signals()  # the service gave them back to the system
         await self._until(self._has_all_stored, LAST_PACKS_LIMIT_S, even_if_stopping=True)
         self._now = "The show is over: the gateway has sent everything and closed its ring."
 

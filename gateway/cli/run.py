@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import pathlib
+import signal
 import sys
 
 from gateway.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE
@@ -63,7 +64,10 @@ def _run_service(config) -> int:  # type: ignore[no-untyped-def]  # Config, impo
     from gateway.service import Service
 
     async def serve() -> None:
-        await Service(config).run()
+        service = Service(config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, service.stop)
+        await service.run()
 
     loop = asyncio.new_event_loop()
     try:

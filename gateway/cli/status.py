@@ -41,9 +41,8 @@ def _show(status: dict[str, Any]) -> None:
     if ring["from_ms"] is not None and ring["to_ms"] is not None:
         span = f" over {span_text((ring['to_ms'] - ring['from_ms']) / 1000)}"
     written = ring["bytes_written_per_day"] / 1e6
-    print(
-        f"Ring    {ring['state']}, {ring['records']:,} readings{span}, {ring['fill']:.0%} full, {written:,.0f} MB written a day"
-    )
+    fill = f"{ring['fill']:.0%} full, {written:,.0f} MB written a day"
+    print(f"Ring    {ring['state']}, {ring['records']:,} readings{span}, {fill}")
     if ring["last_error"]:
         print(f"        {ring['last_error']}")
     print()

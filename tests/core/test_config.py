@@ -1,6 +1,8 @@
 """Settings: what a technician types wrong is named with its line, all at once."""
 
 import pathlib
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -243,3 +245,15 @@ def test_f79_a_huge_file_is_refused(tmp_path: pathlib.Path) -> None:
 def test_a_missing_file_says_so(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ConfigErrors, match="No such file"):
         load_config(tmp_path / "none.toml")
+
+
+def test_the_page_of_settings_is_true() -> None:
+    page = pathlib.Path(__file__).parents[2] / "docs" / "settings.md"
+    command = [sys.executable, "-m", "gateway", "settings", "--markdown"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert page.read_text() == printed, "litfass settings --markdown > docs/settings.md"
+
+
+def test_the_example_of_the_settings_is_good() -> None:
+    example = pathlib.Path(__file__).parents[2] / "config" / "litfass.example.toml"
+    assert [driver.type_name for driver in load_config(example).drivers] == ["lorawan-udp"]
