@@ -27,8 +27,11 @@ from gateway.uplinks import Uplink
 from gateway.uplinks.sender import UplinkParts
 from gateway.uplinks.senml import device_urn
 
-DRIVER_STOP_S = 2.0  # a driver that does not end by then is left behind
-DRAIN_S = 5.0  # for the last delivery; with DRIVER_STOP_S and the ring's close, a stop stays below 10 s
+STOP_S = 9.0  # the contract says 10 s from SIGTERM to the end
+DRIVER_STOP_S = 2.0  # of these, at most: a driver that does not end by then is left behind
+SYNC_S = 2.0  # for the last sync before the last delivery
+DRAIN_S = 4.0  # for the last delivery
+CLOSE_RESERVE_S = 1.0  # kept for closing the ring
 START_UP_S = 4.0  # by then all imports and first connections are done
 STORE_STALL_S = 45.0  # a worn card may sync for 30 s; a store that does nothing for longer hangs
 HEARTBEAT_S = 2.0  # how often the service looks at itself
@@ -51,6 +54,7 @@ class Service:
         self._uplinks: dict[str, Uplink] = {}
         self._store: Store | None = None
         self._clock_known = False
+        self._stop_by_s = float("inf")
 
     def stop(self) -> None:
         """Ask the service to drain and end."""
@@ -73,7 +77,11 @@ class Service:
         try:
             await self._run_parts(store)
         finally:
-            await store.close()
+            try:
+                async with asyncio.timeout(self._left_s(STOP_S)):
+                    await store.close()
+            except TimeoutError:
+                event(logger, logging.ERROR, "store.failed", "the disk did not answer in time; the ring was left open")
             notify("STATUS=stopped")
             event(logger, logging.INFO, "service.stopped", "stopped")
 
@@ -103,17 +111,16 @@ class Service:
                 for task in done - {stopped}:
                     task.result()
         finally:
+            self._stop_by_s = self.clock.elapsed_s() + STOP_S
             notify("STOPPING=1", "STATUS=stopping: draining")
             stopped.cancel()
-            for task in drivers:
-                task.cancel()
-            if drivers:
-                await asyncio.wait(drivers, timeout=DRIVER_STOP_S)
+            await cancel_and_wait(drivers, self._left_s(DRIVER_STOP_S))
             await self._drain(store)
-            for task in uplinks:
-                await cancel_and_wait(task, 1.0)
-            await cancel_and_wait(watcher, 1.0)
-            await cancel_and_wait(keeper, 1.0)
+            await cancel_and_wait([*uplinks, watcher, keeper], self._left_s(CLOSE_RESERVE_S))
+
+    def _left_s(self, wanted_s: float) -> float:
+        """Return how long a step of stopping may take: ``wanted_s``, or what is left of ``STOP_S``."""
+        return max(0.1, min(wanted_s, self._stop_by_s - self.clock.elapsed_s() - CLOSE_RESERVE_S))
 
     async def _driver(self, config: DriverConfig, pipeline: Pipeline, store: Store) -> None:
         """Supervise one driver; it is built anew for each start, so nothing broken is carried over."""
@@ -150,11 +157,12 @@ class Service:
     async def _drain(self, store: Store) -> None:
         """Sync what the drivers left, and give every uplink a last moment."""
         try:
-            async with asyncio.timeout(DRAIN_S):
+            async with asyncio.timeout(self._left_s(SYNC_S)):
                 await store.sync()
         except (TimeoutError, RingError) as error:
-            event(logger, logging.ERROR, "store.failed", f"last sync: {error}")
-        await asyncio.gather(*(uplink.drain(DRAIN_S) for uplink in self._uplinks.values()), return_exceptions=True)
+            event(logger, logging.ERROR, "store.failed", f"last sync: {error or 'the disk did not answer in time'}")
+        drains = [uplink.drain(self._left_s(DRAIN_S)) for uplink in self._uplinks.values()]
+        await asyncio.gather(*drains, return_exceptions=True)
 
     async def _open_control(self, stack: contextlib.AsyncExitStack) -> None:
         """Open the control socket; without it the gateway still works, so a failure is reported, not fatal."""

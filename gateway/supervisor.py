@@ -1,9 +1,8 @@
 """Runs what may fail, again and again, with growing jittered delays. The only place that catches everything."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.backoff import Backoff
@@ -97,12 +96,14 @@ class Supervisor:
         self.on_change()
 
 
-async def cancel_and_wait(task: "asyncio.Task[None]", deadline_s: float) -> bool:
-    """Cancel a task and wait for its end; tell whether it ended in time."""
-    task.cancel()
-    done, _ = await asyncio.wait({task}, timeout=deadline_s)
+async def cancel_and_wait(tasks: Sequence["asyncio.Task[None]"], deadline_s: float) -> bool:
+    """Cancel tasks and wait for their end; tell whether all ended in time."""
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return True
+    done, late = await asyncio.wait(tasks, timeout=deadline_s)
     for ended in done:
         if not ended.cancelled():
-            with contextlib.suppress(Exception):
-                ended.result()
-    return bool(done)
+            ended.exception()  # seen: what a part says while it is thrown out is of no interest any more
+    return not late

@@ -404,7 +404,7 @@ class MqttUplink:
                     self._set_state("refused", str(error))
                     await self._sleep_while_connected(connection, self._refusals.next_delay_s())
         finally:
-            await cancel_and_wait(status, 1.0)
+            await cancel_and_wait([status], 1.0)
 
     async def _sleep_while_connected(self, connection: _Connection, delay_s: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -29,7 +29,7 @@ async def run_until(supervisor: Supervisor, condition: Callable[[], bool]) -> No
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.wait({task}, timeout=0.001)
-    assert await cancel_and_wait(task, 1.0)
+    assert await cancel_and_wait([task], 1.0)
     assert task.cancelled()
 
 
