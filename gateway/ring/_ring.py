@@ -40,12 +40,11 @@ from gateway.ring._rows import (
     PLAIN_CONTEXT,
     SERIES_OWN,
     Clock,
-    Context,
     LoadedRow,
     Row,
     Run,
     SeriesKey,
-    context_of,
+    SharedContext,
     load_value,
     records_of,
     store_value,
@@ -334,22 +333,15 @@ class Ring:
         numbers = self._table.numbers
         new: dict[SeriesKey, int] = {}
         rows: list[Row] = []
-        last: Context = PLAIN_CONTEXT
+        shared = SharedContext()
         for reading in readings:
-            names = (reading.device_id, reading.observed_property, reading.unit, reading.decimals)
-            series = numbers.get(names)
+            decimals, value = reading.decimals, reading.value
+            names = (reading.device_id, reading.observed_property, reading.unit, decimals)
+            series = numbers.get(names) or new.get(names)
             if series is None:
-                series = new.get(names)
-                if series is None:
-                    series = self._table.series_next + len(new)
-                    new[names] = series
-            kind, value = store_value(reading.value, reading.decimals)
-            context = context_of(reading)
-            if context == last:
-                context = last  # one object for all that are equal: less memory, quicker to compare
-            else:
-                last = context
-            rows.append((series, reading.phenomenon_time_ms, kind, value, context))
+                series = new[names] = self._table.series_next + len(new)
+            kind, stored = store_value(value, decimals)
+            rows.append((series, reading.phenomenon_time_ms, kind, stored, shared.of(reading)))
         return rows, new
 
     def _check_table(self, items: Mapping[bytes, bytes]) -> None:
@@ -400,14 +392,8 @@ class Ring:
 
     def _extend_rows(self, rows: Sequence[Row], clock: Clock) -> None:
         """Add rows to those not sealed, giving them their numbers."""
-        epoch = self._superblock.epoch
-        for row in rows:
-            if row[2] == KIND_HOLE:
-                self._runs.append(Run(epoch, self._head, 1, clock))
-                self._head += row[3]  # type: ignore[assignment, operator]
-            else:
-                _extend_runs(self._runs, Run(epoch, self._head, 1, clock))
-                self._head += 1
+        _extend_runs(self._runs, Run(self._superblock.epoch, self._head, len(rows), clock))
+        self._head += len(rows)
         self._rows.extend(rows)
 
     def _store_page(self) -> int:

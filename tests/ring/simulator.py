@@ -8,6 +8,7 @@ The power goes at a random operation, also while the ring is opened again.
 """
 
 import argparse
+import contextlib
 import random
 import sys
 import time
@@ -172,7 +173,10 @@ class Workload:
         if self.rng.random() < 0.02:
             readings = (readings * 12)[:200]  # an append of several pages
         counter = self.counter + 1
-        memory = {"counter": counter, f"key-{counter % KEYS}": bytes([counter % 256]) * self.rng.randrange(600)}
+        memory: dict[str, int | str | bytes | None] = {
+            "counter": counter,
+            f"key-{counter % KEYS}": bytes([counter % 256]) * self.rng.randrange(600),
+        }
         seq, epoch = ring.head_seq, ring.epoch
         for index, reading in enumerate(readings):
             require((epoch, seq + index) not in self.truth, f"id {(epoch, seq + index)} given out twice")
@@ -267,10 +271,8 @@ class Workload:
         """Cut the power while the ring is opened, several times (F03)."""
         for _ in range(self.rng.randrange(1, 4)):
             self.medium.budget = self.rng.randrange(0, 8)
-            try:
+            with contextlib.suppress(PowerCutError):
                 self.open()
-            except PowerCutError:
-                pass
             self.cuts += 1
             self.medium.power_cut()
 
@@ -285,7 +287,8 @@ class Workload:
         oldest = min(kept, default=ring.head_seq)
         for seq, epoch in self.synced.items():
             if seq >= oldest:
-                if kept.get(seq) != epoch:
+                found = kept.get(seq)
+                if found != epoch:
                     raise ViolationError(f"synced record {(epoch, seq)} is gone; oldest kept is {oldest}")
         if self.synced:
             last = max(self.synced)
@@ -356,9 +359,10 @@ def main() -> int:
     while cuts < args.cuts:
         more, seed = run_seeds(seed, min(300, args.cuts - cuts))
         cuts += more
-        print(f"\r{cuts:,} cuts, {cuts / (time.monotonic() - began_s):.0f}/s, next seed {seed}, 0 violations", end="")
+        rate = cuts / (time.monotonic() - began_s)
+        sys.stdout.write(f"\r{cuts:,} cuts, {rate:.0f}/s, next seed {seed}, 0 violations")
         sys.stdout.flush()
-    print()
+    sys.stdout.write("\n")
     return 0
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,11 +22,13 @@ MUTANT_CUTS_MAX = 3_000
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_f01_f02_f03_ten_thousand_cuts_break_no_promise() -> None:
-    """I1 to I4 after each cut: lost, torn and garbled writes, dying flash pages, cuts while opening. Seeds are fixed."""
+    """I1 to I4 after each: lost, torn and garbled writes, dying flash pages, cuts while opening. The seeds are fixed."""
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.ring.simulator", "--cuts", str(CUTS // PROCESSES)]
-            + ["--first-seed", str(1_000_000 * number)],
+            [
+                *(sys.executable, "-m", "tests.ring.simulator"),
+                *("--cuts", str(CUTS // PROCESSES), "--first-seed", str(1_000_000 * number)),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -50,7 +53,7 @@ def _no_sync() -> list[Patch]:
 
 def _no_page_crc() -> list[Patch]:
     """Believe every page that has the magic."""
-    return [(_journal.zlib, "crc32", lambda octets, seed=0: 0)]
+    return [(zlib, "crc32", lambda octets, seed=0: 0)]
 
 
 def _epoch_stays() -> list[Patch]:
