@@ -186,6 +186,11 @@ class _Connection(aiomqtt.Client):
             waiter.set_result(reason_code.value)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        if not self._connected.done():  # aiomqtt would wait for a CONNACK that never comes
+            self._connected.set_exception(
+                aiomqtt.MqttError("the broker hung up before it said CONNACK; does it want a client certificate?")
+            )
+            return
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
         self._fail(_disconnect_text(reason_code))
 
@@ -244,6 +249,13 @@ class _Connection(aiomqtt.Client):
             self._misc_task.cancel()
 
 
+def _pass_cancel_on() -> None:
+    """Raise a cancellation that ``asyncio.wait_for`` inside aiomqtt swallowed, as it may on Python 3.11 (gh-86296)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def _disconnect_text(reason_code: Any) -> str:
     code = getattr(reason_code, "value", reason_code)
     if code == SESSION_TAKEN_OVER:
@@ -297,7 +309,7 @@ class MqttUplink:
         self._stopping = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
-                if self._connection is not None:
+                if self._connection is not None or self._state == "connecting":
                     await self._sender.caught_up()
         connection = self._connection
         if connection is not None and not connection.lost.done():
@@ -373,6 +385,7 @@ class MqttUplink:
         )
         try:
             await connection.__aenter__()
+            _pass_cancel_on()
         except aiomqtt.MqttError as error:
             connection.abandon()
             raise UplinkDownError(self._parts.name, self._connect_error_text(error)) from error

@@ -12,6 +12,7 @@ record ``<property>/status`` "missing", never a number.
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 
 from gateway.properties import ObservedProperty, Properties
@@ -67,6 +68,10 @@ def _body(reading: Reading, known: ObservedProperty | None) -> str:
     if reading.reasons:
         words = [word for reason, word in _REASON_WORDS.items() if reason in reading.reasons]
         quality += f',"qr":{json.dumps(words, separators=(",", ":"))}'
+    if known is not None and known.senml_unit and isinstance(value, float | int) and not isinstance(value, bool):
+        value = known.to_senml(value)
+        if not math.isfinite(value):  # 1e307 hPa is no number any more in Pa
+            value = None
     if value is None:
         return f'"n":"{name}/status","vs":"missing"{quality}'
     if isinstance(value, bool):
@@ -74,5 +79,5 @@ def _body(reading: Reading, known: ObservedProperty | None) -> str:
     if isinstance(value, str):
         return f'"n":"{name}","vs":{json.dumps(value)}{quality}'
     if known is not None and known.senml_unit:
-        return f'"n":"{name}","u":"{known.senml_unit}","v":{known.to_senml(value)!r}{quality}'
+        return f'"n":"{name}","u":"{known.senml_unit}","v":{value!r}{quality}'
     return f'"n":"{name}","v":{value!r}{quality}'

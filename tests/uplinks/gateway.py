@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import pathlib
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -48,9 +50,12 @@ class Bench:
     def __init__(self, store: Store, uplink: MqttUplink, task: asyncio.Task[None]) -> None:
         self.store, self.uplink, self.task = store, uplink, task
 
-    async def append(self, numbers: range) -> None:
-        """Append readings and make them durable."""
-        await self.store.append([reading(number) for number in numbers])
+    async def append(self, numbers: range, noise: random.Random | None = None) -> None:
+        """Append readings and make them durable; values of ``noise`` fill a ring soonest."""
+        readings = [reading(number) for number in numbers]
+        if noise is not None:
+            readings = [dataclasses.replace(r, value=noise.random(), decimals=None) for r in readings]
+        await self.store.append(readings)
         await self.store.sync()
 
     async def until(self, condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
@@ -95,7 +100,7 @@ async def running(folder: pathlib.Path, settings: MqttSettings, *, ring_size: in
         )
     )
     uplink._backoff.max_s = 0.2  # a test does not wait as a fleet must
-    uplink._refusals.first_s = 0.1
+    uplink._refusals.first_s = uplink._refusals.max_s = 0.1
     keeper = asyncio.create_task(store.run())
     task = asyncio.create_task(uplink.run())
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import pathlib
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -138,7 +139,7 @@ async def test_last_will_and_goodbye(tmp_path: pathlib.Path, plain: Mosquitto) -
     [
         ("unknown authority", "certificate verify failed"),
         ("wrong name", "IP address mismatch, certificate is not valid for '127.0.0.2'"),
-        ("no client certificate", ""),
+        ("no client certificate", "does it want a client certificate?"),
         ("another's key", "certificate or key unusable"),
     ],
 )
@@ -165,6 +166,14 @@ async def test_f58_no_connection_is_better_than_an_unverified_one(
             assert bench.uplink.status()["records_delivered"] == 0
 
 
+@pytest.mark.parametrize("delay_ms", [step / 4 for step in range(24)])
+async def test_f29_a_stop_in_the_middle_of_connecting_is_heard(
+    tmp_path: pathlib.Path, plain: Mosquitto, delay_ms: float
+) -> None:
+    async with asyncio.timeout(10), running(tmp_path, settings_for(plain)):
+        await asyncio.sleep(delay_ms / 1000)  # the moment is what is tried here, not waited for
+
+
 async def test_f65_a_broker_that_takes_only_small_packets(tmp_path: pathlib.Path) -> None:
     with Mosquitto(tmp_path / "broker", extra="max_packet_size 2000\n") as broker, City(broker) as city:
         async with running(tmp_path, settings_for(broker)) as bench:
@@ -184,9 +193,9 @@ async def test_f66_a_second_gateway_with_our_id_is_named(tmp_path: pathlib.Path,
 async def test_f17_what_the_ring_could_not_keep_is_told(tmp_path: pathlib.Path, plain: Mosquitto) -> None:
     plain.stop()
     async with running(tmp_path, settings_for(plain), ring_size=1 << 20) as bench:
-        first = bench.cursor
+        first, noise = bench.cursor, random.Random(1)
         for number in range(0, 2_000_000, 500):
-            await bench.append(range(number, number + 500))
+            await bench.append(range(number, number + 500), noise)
             if bench.store.status().ring.tail_seq > first + 20_000:
                 break
         else:

@@ -64,6 +64,11 @@ def test_units_are_primary_and_exact(name: str, value: float, unit: str, expecte
     assert (found["u"], found["v"]) == (unit, expected)
 
 
+def test_f70_a_value_too_large_for_its_unit_is_missing() -> None:
+    (found,) = json.loads(pack(record(1, "d", "atmospheric_pressure", 1e307)))
+    assert (found["n"], found["vs"]) == ("atmospheric_pressure/status", "missing")
+
+
 def test_every_property_has_a_unit_a_reader_of_version_10_knows() -> None:
     primary = {
         *("m", "kg", "s", "A", "K", "cd", "mol", "Hz", "rad", "sr", "N", "Pa", "J", "W", "C", "V", "F", "Ohm", "S"),
@@ -103,6 +108,9 @@ def test_any_reading_becomes_one_valid_record(rows: list[tuple[str, str, Value, 
     for resolved, (_, _, value, time_ms) in zip(resolve(found), rows, strict=True):
         assert NAME.fullmatch(resolved["name"])
         assert resolved["time"] == pytest.approx(time_ms / 1000, abs=0.0011)
+        if resolved["name"].endswith("/status"):
+            assert resolved["vs"] == "missing"
+            continue
         assert sum(key in resolved for key in ("v", "vs", "vb")) == 1
         if isinstance(value, str):
             assert resolved["vs"] == value
