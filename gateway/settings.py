@@ -80,10 +80,12 @@ class Kind(Generic[T]):
     Attributes:
         expected: Completes "expected …".
         parse: Takes the TOML value and the folder of its file; raises WrongValueError.
+        is_secret: A wrong value may be a key typed where its reference belongs: never repeat it.
     """
 
     expected: str
     parse: Callable[[object, pathlib.Path], T]
+    is_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +197,8 @@ def read_table(
                 for inner_path, found, expected in nested.mistakes:
                     report.error((*path, key, *inner_path), found, expected)
             except WrongValueError as wrong:
-                found = f"{key} = {found_text(table[key])}"
-                report.error((*path, key), found, f"expected {wrong.expected or kind.expected}")
+                found = "…" if kind.is_secret else found_text(table[key])
+                report.error((*path, key), f"{key} = {found}", f"expected {wrong.expected or kind.expected}")
         elif "default" not in field.metadata:
             report.error(path, f'"{key}" is missing', f"expected {kind.expected} ({field.metadata['help']})")
     return None if len(report.errors) > mistakes else settings_type(**values)
@@ -415,7 +417,7 @@ def secret(hex_count: int | None = None) -> Kind[Secret]:
         except WrongValueError:
             raise WrongValueError(f"{what} behind {source}") from None
 
-    return Kind(expected, parse)
+    return Kind(expected, parse, is_secret=True)
 
 
 def _secret_path(scheme: str, name: str, folder: pathlib.Path) -> pathlib.Path:

@@ -7,8 +7,12 @@ import os
 import pathlib
 import signal
 import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from gateway.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+
+if TYPE_CHECKING:
+    from gateway.config import Config
 
 EXAMPLES = """\
   litfass run --config /etc/litfass/litfass.toml
@@ -51,14 +55,18 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_USAGE
     for warning in config.warnings:
         logging.getLogger(__name__).warning("%s", warning, extra={"code": "config.warning"})
-    code = _run_service(config)
+    leave(run_service(config))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now: a name look-up that hangs sits in a thread that Python would wait for; the ring is closed."""
     logging.shutdown()
     sys.stdout.flush()
-    # A name look-up that hangs sits in a thread that Python would wait for; the ring is closed, so go.
     os._exit(code)
 
 
-def _run_service(config) -> int:  # type: ignore[no-untyped-def]  # Config, imported lazily
+def run_service(config: "Config") -> int:
+    """Run the gateway until SIGTERM or SIGINT and return the exit code."""
     from gateway.errors import RingError
     from gateway.log import event
     from gateway.service import Service

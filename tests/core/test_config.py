@@ -164,7 +164,7 @@ url = "mqtt://broker.city.example"
         ("[[driver]]", "[driver]", 7, "driver is no array of tables; expected [[driver]] with two brackets"),
         ("[[uplink]]", "[[uplinks]]", 18, 'unknown table "uplinks"; did you mean "uplink"?'),
         ('id = "cellar"', 'id = "cellar', 12, 'no valid TOML: Illegal character'),
-        ("unit = 7", 'unit = 7\nkey = "00"', 16, 'key = "00"; expected "file:PATH", "credential:NAME", "env:NAME"'),
+        ("unit = 7", 'unit = 7\nkey = "00"', 16, 'key = …; expected "file:PATH", "credential:NAME", "env:NAME"'),
         ("unit = 7", 'unit = 7\nkey = "plain:0011"', 16, "expected 32 hexadecimal digits behind plain:…"),
         ("unit = 7", 'unit = 7\nkey = "env:LITFASS_TEST_NONE"', 16, "variable LITFASS_TEST_NONE to be set"),
     ],

@@ -31,6 +31,7 @@ class NotifySocket:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind("\0" + self.address[1:])
         self._said: list[str] = []
+        self._alive_s = time.monotonic()
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, name="notify", daemon=True)
         self._reader.start()
@@ -38,7 +39,10 @@ class NotifySocket:
     def _read(self) -> None:
         while octets := self._socket.recv(_MESSAGE_SIZE_MAX):
             with self._changed:
-                self._said.extend(octets.decode().split("\n"))
+                said = octets.decode().split("\n")
+                self._said.extend(said)
+                if "WATCHDOG=1" in said:
+                    self._alive_s = time.monotonic()
                 self._changed.notify_all()
 
     @property
@@ -50,6 +54,12 @@ class NotifySocket:
     def count(self, assignment: str) -> int:
         """How often ``assignment`` was heard."""
         return self.said.count(assignment)
+
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds ``WATCHDOG=1`` has not been heard."""
+        with self._changed:
+            return time.monotonic() - self._alive_s
 
     def close(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
@@ -183,9 +193,9 @@ class GatewayProcess:
     def until_delivered(self, uplink: str = "city") -> int:
         """Return once the platform has acknowledged all that the ring holds: the seq the next record gets."""
         status = self.until_status(
-            lambda s: bool(s["uplinks"][uplink]["cursor"] == s["ring"]["ring"]["head_seq"]), f"{uplink} lags behind"
+            lambda s: bool(s["uplinks"][uplink]["cursor"] == s["ring"]["head_seq"]), f"{uplink} lags behind"
         )
-        return int(status["ring"]["ring"]["head_seq"])
+        return int(status["ring"]["head_seq"])
 
     @property
     def log_text(self) -> str:
