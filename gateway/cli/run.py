@@ -55,11 +55,11 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_USAGE
     for warning in config.warnings:
         logging.getLogger(__name__).warning("%s", warning, extra={"code": "config.warning"})
-    leave(run_service(config))
+    return leave(run_service(config))
 
 
 def leave(code: int) -> NoReturn:
-    """End the process now: a name look-up that hangs sits in a thread that Python would wait for; the ring is closed."""
+    """End the process now: Python would wait for a thread in which a name look-up hangs; the ring is closed."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)
