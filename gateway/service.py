@@ -69,7 +69,8 @@ class Service:
         """
         state_dir = self.config.gateway.state_dir
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        ring = await asyncio.to_thread(Ring.open, self.config.ring_path, size=self.config.ring.size)
+        now_s = self.clock.wall_ms() // 1000 if self.clock.is_known() else 0
+        ring = await asyncio.to_thread(Ring.open, self.config.ring_path, size=self.config.ring.size, now_s=now_s)
         store = Store(ring, self.clock, sync_interval_s=self.config.ring.sync, on_event=_report_store)
         self._store = store
         for uplink in self.config.uplinks:
