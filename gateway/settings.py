@@ -28,6 +28,8 @@ SUGGESTION_CUTOFF = 0.6  # difflib ratio above which "did you mean" is a help an
 SECRET_FILE_SIZE_MAX = 16384  # octets; a key or a PEM file is far smaller
 CREDENTIAL_FOLDER_PREFIX = "litfass_"  # systemd's name for a file of `LoadCredential=litfass:FOLDER`
 
+_LOGIN = re.compile(r"//[^/@\s]*@")
+
 Path = tuple[str | int, ...]
 """Where a value stands in a TOML file: ``("driver", 1, "port")``."""
 
@@ -86,6 +88,10 @@ class Kind(Generic[T]):
     expected: str
     parse: Callable[[object, pathlib.Path], T]
     is_secret: bool = False
+
+    def found_text(self, value: object) -> str:
+        """Return how a message repeats a wrong value of this kind."""
+        return "…" if self.is_secret else found_text(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +158,7 @@ def setting(kind: Kind[Any], *, help: str, **options: Any) -> Any:
 
 def found_text(value: object) -> str:
     """Return how a message repeats a wrong value: short, quoted, on one line."""
+    value = _LOGIN.sub("//…@", value) if isinstance(value, str) else value  # a password in a URL
     text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
     text = text.encode("unicode_escape").decode()
     return text if len(text) <= FOUND_TEXT_MAX else text[: FOUND_TEXT_MAX - 1] + "…"
@@ -197,8 +204,11 @@ def read_table(
                 for inner_path, found, expected in nested.mistakes:
                     report.error((*path, key, *inner_path), found, expected)
             except WrongValueError as wrong:
-                found = "…" if kind.is_secret else found_text(table[key])
-                report.error((*path, key), f"{key} = {found}", f"expected {wrong.expected or kind.expected}")
+                report.error(
+                    (*path, key),
+                    f"{key} = {kind.found_text(table[key])}",
+                    f"expected {wrong.expected or kind.expected}",
+                )
         elif "default" not in field.metadata:
             report.error(path, f'"{key}" is missing', f"expected {kind.expected} ({field.metadata['help']})")
     return None if len(report.errors) > mistakes else settings_type(**values)
@@ -489,7 +499,8 @@ def table_of(kind: Kind[T], expected: str = "a table") -> Kind[dict[str, T]]:
             except NestedMistakesError as nested:
                 mistakes += [((key, *path), found, what) for path, found, what in nested.mistakes]
             except WrongValueError as wrong:
-                mistakes.append(((key,), f"{key} = {found_text(inner)}", f"expected {wrong.expected or kind.expected}"))
+                expects = f"expected {wrong.expected or kind.expected}"
+                mistakes.append(((key,), f"{key} = {kind.found_text(inner)}", expects))
         if mistakes:
             raise NestedMistakesError(mistakes)
         return result
