@@ -12,12 +12,15 @@
 docs/ring.md draws the format and says what is promised.
 """
 
+from gateway.ring._copy import copy_ring
 from gateway.ring._io import BlockIO
+from gateway.ring._layout import SLOT_SIZE
 from gateway.ring._ring import Ring
 from gateway.ring._state import Consumer, MemoryValue
 from gateway.ring.record import ConsumerStat, Gap, GapCause, Record, RingEvent, RingStat
 
 __all__ = [
+    "SLOT_SIZE",
     "BlockIO",
     "Consumer",
     "ConsumerStat",
@@ -28,4 +31,5 @@ __all__ = [
     "Ring",
     "RingEvent",
     "RingStat",
+    "copy_ring",
 ]

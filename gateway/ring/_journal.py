@@ -275,7 +275,7 @@ def size_of_rows(rows: Sequence[Row]) -> int:
     size = ROW_SIZE_MAX * len(rows)
     for row in rows:
         if row[2] == KIND_TEXT:
-            size += 4 * len(cast("str", row[3]))
+            size += len(cast("str", row[3]).encode("utf-8", "surrogatepass"))
     return size
 
 

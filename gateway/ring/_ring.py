@@ -128,7 +128,7 @@ class Ring:
         self._dirty: tuple[dict[int, bytes], dict[int, bytes]] = ({}, {})
         self._pages: deque[tuple[int, int]] = deque()  # left, still needed: number, number after its last row
         self._changed = False
-        self._consumers_changed: set[str] = set()
+        self._consumers_changed: dict[str, None] = {}
         self._journal_is_damaged = bool(found.pages_missing)
         self._writer = self._begin_journal(found, head)
         self._session_is_noted = False
@@ -774,7 +774,7 @@ class Ring:
             self._table.consumers[name] = consumer
         else:
             del self._table.consumers[name]
-        self._consumers_changed.add(name)
+        self._consumers_changed[name] = None
 
     def remove_consumer(self, name: str) -> None:
         """Forget a consumer. Nothing else changes: readings stay until they are overwritten."""
@@ -817,7 +817,7 @@ class Ring:
     @property
     def consumers(self) -> tuple[str, ...]:
         """Return the names of all consumers."""
-        return tuple(self._table.consumers)
+        return tuple(sorted(self._table.consumers))
 
     # ------------------------------------------------------------ memory
 
@@ -1060,8 +1060,9 @@ class Ring:
             records=slots.records + len(self._rows),
             from_ms=min((span[0] for span in spans), default=None),
             to_ms=max((span[1] for span in spans), default=None),
+            slots=slots.slot_count,
             fill=len(slots) / slots.slot_count,
-            bytes_per_reading=slots.body_size / slots.records if slots.records else 0.0,
+            bytes_per_reading=len(slots) * SLOT_SIZE / slots.records if slots.records else 0.0,
             bytes_written=self._bytes_written,
             syncs=self._syncs,
             series=len(self._table.series),

@@ -218,6 +218,10 @@ class Table:
         """Return an item's value, empty where there is none."""
         return self._values.get(key, b"")
 
+    def items(self) -> list[tuple[bytes, bytes]]:
+        """Return all items."""
+        return list(self._values.items())
+
     def memory(self) -> dict[str, MemoryValue]:
         """Return all that drivers and others remember."""
         return {

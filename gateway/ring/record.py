@@ -99,8 +99,9 @@ class RingStat:
         records: Records kept.
         from_ms: Oldest phenomenon time of the oldest block, UTC ms since 1970; None in an empty ring.
         to_ms: Phenomenon time of the newest record.
-        fill: Share of the slots in use, 0 to 1.
-        bytes_per_reading: Octets of block per sealed reading; 0.0 while none is sealed.
+        slots: Slots for sealed blocks.
+        fill: Share of them in use, 0 to 1.
+        bytes_per_reading: Octets of slot, padding and all, per sealed reading; 0.0 while none is sealed.
         bytes_written: Octets written to the file since it was opened.
         syncs: Syncs since it was opened.
         series: Number of series in its dictionary.
@@ -118,6 +119,7 @@ class RingStat:
     records: int
     from_ms: int | None
     to_ms: int | None
+    slots: int
     fill: float
     bytes_per_reading: float
     bytes_written: int

@@ -22,7 +22,7 @@ MUTANT_CUTS_MAX = 3_000
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_f01_f02_f03_ten_thousand_cuts_break_no_promise() -> None:
-    """I1 to I4 after each: lost, torn and garbled writes, dying flash pages, cuts while opening. The seeds are fixed."""
+    """I1 to I4 after each: lost, torn, garbled writes, dying flash pages, cuts while opening. The seeds are fixed."""
     children = [
         subprocess.Popen(
             [
