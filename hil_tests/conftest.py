@@ -1,4 +1,4 @@
-"""`pytest hil_tests --bench FILE`: puts the bench together that FILE describes. Without it the scenarios are skipped."""
+"""`pytest hil_tests --bench FILE`: puts the bench together that FILE describes; without it scenarios are skipped."""
 
 import importlib
 import pathlib
@@ -34,10 +34,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--bench") is None:
+        skip = pytest.mark.skip(reason="needs a bench: pytest hil_tests --bench hil_tests/bench/desk.yaml")
         for item in items:
-            item.add_marker(
-                pytest.mark.skip(reason="needs a bench: pytest hil_tests --bench hil_tests/bench/desk.yaml")
-            )
+            item.add_marker(skip)
 
 
 @pytest.fixture

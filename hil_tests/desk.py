@@ -152,10 +152,13 @@ class Desk:
             stack.enter_context(self._subscriber)
             for meter in self._meters.values():
                 self._loop.call(meter.plug())
-                stack.callback(lambda meter=meter: self._loop.call(meter.pull()))
+                stack.callback(self._pull, meter)
             stack.callback(self.gateway.power_off)
             stack.enter_context(self._forwarder)
             self._stack = stack.pop_all()
+
+    def _pull(self, meter: SimulatedMeter) -> None:
+        self._loop.call(meter.pull())
 
     def tear_down(self) -> None:
         """End everything, in the opposite order."""
