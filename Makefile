@@ -35,11 +35,14 @@ hil: $(STAMP)    ## hardware-in-the-loop scenarios on the desk bench
 	sh tools/debian.sh test
 	$(BIN)/pytest hil_tests --bench hil_tests/bench/desk.yaml
 
+crash: $(STAMP)  ## cut the power of a simulated ring, millions of times (CUTS=n)
+	$(BIN)/python -m tests.ring.simulator --cuts $(or $(CUTS),3000000) --first-seed 10000000
+
 docs: $(STAMP)   ## HTML documentation in docs/_build
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build
 
 lock: $(STAMP)   ## pin all dependencies anew
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
 
 wheel: $(STAMP)  ## build the wheel into dist/

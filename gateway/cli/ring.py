@@ -114,6 +114,8 @@ def _stat(ring: "Ring", args: argparse.Namespace) -> int:
 
 def _items(ring: "Ring", from_seq: int, label: str = "") -> "Iterator[Record | Gap]":
     """Yield everything from ``from_seq`` on, with progress on a terminal."""
+    from gateway.ring import Gap
+
     first, seq, head = from_seq, from_seq, ring.head_seq
     while True:
         items = ring.read(seq, READ_COUNT, with_unsynced=True)
@@ -121,8 +123,7 @@ def _items(ring: "Ring", from_seq: int, label: str = "") -> "Iterator[Record | G
             break
         yield from items
         last = items[-1]
-        seq = getattr(last, "seq_last", None) or getattr(last, "seq", seq)
-        seq += 1
+        seq = (last.seq_last if isinstance(last, Gap) else last.seq) + 1
         if label and sys.stderr.isatty():
             print(f"\r{label} {(seq - first) / max(1, head - first):4.0%}", end="", file=sys.stderr, flush=True)
     if label and sys.stderr.isatty():
@@ -217,20 +218,20 @@ def _write_csv(file: TextIO, rows: Iterable[tuple[Any, ...]]) -> int:
 
 def _write_parquet(out: pathlib.Path, rows: Iterable[tuple[Any, ...]]) -> int:
     """Write a Parquet file; numbers and truth values go to ``value``, texts to ``value_text``."""
-    import pyarrow as arrow
+    import pyarrow as pa
     from pyarrow import parquet
 
     names = [*COLUMNS[:5], "value_text", *COLUMNS[5:]]
-    text, whole, real, flag = arrow.string(), arrow.int64(), arrow.float64(), arrow.bool_()
+    text, whole, real, flag = pa.string(), pa.int64(), pa.float64(), pa.bool_()
     types = [whole, whole, text, text, real, text, text, whole, whole, whole, whole, real, real, whole, flag]
-    schema = arrow.schema(list(zip(names, types, strict=True)))
+    schema = pa.schema(list(zip(names, types, strict=True)))
     count = 0
     with parquet.ParquetWriter(out, schema) as writer:
         batch: list[tuple[Any, ...]] = []
 
         def flush() -> None:
-            columns = [arrow.array(column, kind) for column, kind in zip(zip(*batch, strict=True), types, strict=True)]
-            writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
+            columns = [pa.array(column, kind) for column, kind in zip(zip(*batch, strict=True), types, strict=True)]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
             batch.clear()
 
         for row in rows:
