@@ -36,7 +36,7 @@ from gateway.toml_lines import read_toml
 from gateway.uplinks import UPLINK_TYPES, UplinkType, load_uplink_type
 
 DRIVERS_MAX = 64  # each is a task and a port; a box has a handful
-DEVICES_MAX = 10_000  # one listed device costs about 2 kB of memory
+DEVICES_MAX = 1000  # what drivers remember of each, some 100 octets, fits the ring's memory table
 UPLINKS_MAX = 16  # each is a connection and a cursor in the ring
 RING_SIZE_MIN = 1 << 20  # octets; below this the journal alone would fill the file
 RING_SIZE_MAX = 1 << 40

@@ -25,6 +25,7 @@ from gateway.errors import ConfigError, ConfigErrors
 T = TypeVar("T")
 FOUND_TEXT_MAX = 60  # characters of a wrong value that a message repeats
 SUGGESTION_CUTOFF = 0.6  # difflib ratio above which "did you mean" is a help and not a riddle
+_LOGIN = re.compile(r"//[^/@\s]*@")  # of a URL
 SECRET_FILE_SIZE_MAX = 16384  # octets; a key or a PEM file is far smaller
 CREDENTIAL_FOLDER_PREFIX = "litfass_"  # systemd's name for a file of `LoadCredential=litfass:FOLDER`
 
@@ -73,6 +74,14 @@ class WrongValueError(ValueError):
     def __init__(self, expected: str = "") -> None:
         self.expected = expected
         super().__init__(expected)
+
+
+def found_text(value: object) -> str:
+    """Return how a message repeats a wrong value: short, quoted, on one line."""
+    value = _LOGIN.sub("//…@", value) if isinstance(value, str) else value  # a password in a URL
+    text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    text = text.encode("unicode_escape").decode()
+    return text if len(text) <= FOUND_TEXT_MAX else text[: FOUND_TEXT_MAX - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +163,6 @@ def setting(kind: Kind[Any], *, help: str, **options: Any) -> Any:
     if isinstance(value, dict):
         return dataclasses.field(default_factory=value.copy, metadata=metadata)
     return dataclasses.field(default=value, metadata=metadata)
-
-
-def found_text(value: object) -> str:
-    """Return how a message repeats a wrong value: short, quoted, on one line."""
-    value = _LOGIN.sub("//…@", value) if isinstance(value, str) else value  # a password in a URL
-    text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
-    text = text.encode("unicode_escape").decode()
-    return text if len(text) <= FOUND_TEXT_MAX else text[: FOUND_TEXT_MAX - 1] + "…"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

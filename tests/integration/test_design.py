@@ -281,14 +281,17 @@ def test_p9_a_secret_with_a_mistake_is_not_quoted(town: Town) -> None:
     town.gateway.kill()
     canary = "5ec2e7ca4a2155ec2e7ca4a2155ec2e7ca4a21"  # hexadecimal digits, but too many
     (town.folder / "keys/isar-pegel-3.nwk").write_text(canary)
-    broken = town.config.read_text().replace('"credential:schule-luft-2"', f'"{canary}"')
+    broken = town.config.read_text().replace('"credential:schule-luft-2"', f'"{canary}"')  # pasted in, no scheme
+    broken = broken.replace('"file:keys/isar-pegel-3.app"', f'"plain:{canary}"')
+    broken = broken.replace('"mqtts://', f'"mqtts://gateway:{canary}@')
     town.config.write_text(broken)
     for command in ("check", "run"):
         ended = litfass(command, "--config", town.config)
         assert ended.returncode == 2
-        assert "nwk_skey" in ended.stdout + ended.stderr
-        assert "bindkey" in ended.stdout + ended.stderr
-        assert canary not in ended.stdout + ended.stderr
+        said = ended.stdout + ended.stderr
+        for key in ("nwk_skey", "app_skey", "bindkey", "url"):
+            assert f"{key} = " in said
+        assert canary not in said
 
 
 def test_the_log_is_json_with_codes(town: Town) -> None:
