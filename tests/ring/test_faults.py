@@ -24,6 +24,7 @@ from tests.ring.samples import (
     fill,
     gaps,
     many,
+    noisy,
     read_all,
     reading,
     records,
@@ -416,12 +417,21 @@ def test_f30_p2_sigkill_takes_nothing_that_was_appended(path: pathlib.Path) -> N
             assert_joined(read_all(ring), ring.head_seq)
 
 
+LONG_RUN_READINGS = int(os.environ.get("LITFASS_LONG_RUN", "1_000_000"))
+
+
 @pytest.mark.slow
-def test_memory_of_a_process_that_appends_is_flat(path: pathlib.Path) -> None:
+@pytest.mark.timeout(600)
+def test_p5_memory_of_a_process_that_appends_is_flat(path: pathlib.Path) -> None:
+    """A million records in `make test`; LITFASS_LONG_RUN=10000000 for the long one."""
     with Ring.open(path, size=SIZE) as ring:
         rng = random.Random(1)
-        fill(ring, rng, 60_000)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for number in range(5):
-            fill(ring, rng, 60_000, first=60_000 * (number + 1))
+        pieces = [noisy(rng, number * 100, 100) for number in range(600)]
+        before = 0
+        for number in range(LONG_RUN_READINGS // 100):
+            ring.append(pieces[number % 600], stamp())
+            ring.sync()
+            if number == 1200:
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert ring.head_seq == LONG_RUN_READINGS // 100 * 100
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096, "KiB"
