@@ -1,8 +1,9 @@
 """What a whole idle gateway costs: memory (PSS) and start-up time, as a process of its own.
 
 Method: `litfass run` with the drivers lorawan-udp, ble and modbus-rtu, one device each, and one MQTT uplink to a port
-where nobody listens; measured when the service has said READY=1 and then been left alone for ``SETTLE_S``. PSS is the
-sum in /proc/PID/smaps_rollup. The BLE driver has no adapter to talk to on a machine without one: its code and its
+where nobody listens; measured when the service has said READY=1 and then been left alone for 8 s. PSS and RSS are the
+sums in /proc/PID/smaps_rollup, in MB of 10^6 octets; PSS counts what other Python processes share (this measurement is
+one) in part, RSS counts all of it: it is what PSS would be with nothing else running. The BLE driver has no adapter to talk to on a machine without one: its code and its
 parsers are loaded all the same.
 """
 
@@ -73,7 +74,7 @@ url = "mqtt://127.0.0.1:{tcp_port}"
 
 
 def run() -> dict[str, float]:
-    """Return ``service.pss_mb``, ``service.private_dirty_mb`` and ``service.ready_s``."""
+    """Return ``service.pss_mb``, ``service.rss_mb``, ``service.private_dirty_mb`` and ``service.ready_s``."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = pathlib.Path(name)
         master, slave = pty.openpty()
@@ -106,10 +107,15 @@ def run() -> dict[str, float]:
             process.terminate()
             process.wait(15)
     return {
-        "service.pss_mb": round(rollup["Pss"] / 1024, 1),
-        "service.private_dirty_mb": round(rollup["Private_Dirty"] / 1024, 1),
+        "service.pss_mb": _mb(rollup["Pss"]),
+        "service.rss_mb": _mb(rollup["Rss"]),
+        "service.private_dirty_mb": _mb(rollup["Private_Dirty"]),
         "service.ready_s": round(ready_s, 2),
     }
+
+
+def _mb(kibibytes: int) -> float:
+    return round(kibibytes * 1024 / 1e6, 1)
 
 
 def _rollup_kb(pid: int) -> dict[str, int]:
