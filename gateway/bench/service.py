@@ -2,9 +2,9 @@
 
 Method: `litfass run` with the drivers lorawan-udp, ble and modbus-rtu, one device each, and one MQTT uplink to a port
 where nobody listens; measured when the service has said READY=1 and then been left alone for 8 s. PSS and RSS are the
-sums in /proc/PID/smaps_rollup, in MB of 10^6 octets; PSS counts what other Python processes share (this measurement is
-one) in part, RSS counts all of it: it is what PSS would be with nothing else running. The BLE driver has no adapter to talk to on a machine without one: its code and its
-parsers are loaded all the same.
+sums in /proc/PID/smaps_rollup, in MB of 10^6 octets. PSS counts only in part what other Python processes share, and
+this measurement is one; RSS counts all of it: it is what PSS would be with nothing else running. The BLE driver has no
+adapter to talk to on a machine without one: its code and its parsers are loaded all the same.
 """
 
 import contextlib
