@@ -74,13 +74,17 @@ class Device:
 class ReadingSink(Protocol):
     """Where a driver's readings and faults go."""
 
-    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> None:
-        """Store readings; on return a SIGKILL can no longer take them, so the frame may be acknowledged.
+    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> bool:
+        """Store readings and tell whether the frame may be acknowledged.
 
         Args:
             readings: All readings of one frame, in the order the device gave them; may be empty.
             memory: What the driver must know after a restart, stored in the same commit as the readings
-                (``{"f_cnt_up/isar-pegel-3": 42}``). Keys are the driver's own; other drivers do not see them.
+                (``{"f_cnt_up/isar-pegel-3": 42}``). Drivers share one table: a key names its device.
+
+        Returns:
+            True: a SIGKILL can no longer take them. False: the disk is slow or fails; they are kept in memory and
+            stored as soon as it works, but nobody should rely on them yet.
         """
         ...
 

@@ -50,11 +50,11 @@ class DriverSink:
         self._bursts = BurstLog(logger, clock)
         self.counters: Counter[str] = Counter()
 
-    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> None:
-        """Store readings; on return a SIGKILL can no longer take them."""
+    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> bool:
+        """Store readings; True: a SIGKILL can no longer take them."""
         processed = self._pipeline.process(readings, clock_known=self._clock.is_known())
-        if processed or memory:
-            await self._store.append(processed, memory)
+        is_stored = await self._store.append(processed, memory) if processed or memory else True
+        self.count("not_stored_yet", 0 if is_stored else len(processed))
         self.count("readings", len(processed))
         for reading in processed:
             device = self._devices.get(reading.device_id)
@@ -64,6 +64,7 @@ class DriverSink:
             device.heard_ms = reading.received_time_ms
             if reading.observed_property in device.newest or len(device.newest) < SERIES_SHOWN_MAX:
                 device.newest[reading.observed_property] = reading
+        return is_stored
 
     def recall(self, key: str) -> MemoryValue | None:
         """Return what was last stored under ``key``."""

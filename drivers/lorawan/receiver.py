@@ -99,15 +99,15 @@ class UplinkReceiver:
             start: int = session.device.settings.f_cnt_up
             session.counter = UplinkCounter.start(start if is_other_session else max(start, stored or 0))
 
-    async def take(self, reception: Reception, sink: ReadingSink) -> None:
-        """Store the readings of one frame, or count why there are none.
+    async def take(self, reception: Reception, sink: ReadingSink) -> bool:
+        """Store the readings of one frame, or count why there are none; False: the disk does not have them yet.
 
         Raises:
             Exception: What ``sink.append`` raises; then the frame counts as never heard.
         """
         uplink = self._open(reception.phy_payload, sink)
         if uplink is None:
-            return
+            return True
         session = uplink.session
         fault: FrameError | None = None
         readings: list[Reading] = []
@@ -119,7 +119,7 @@ class UplinkReceiver:
         memory: dict[str, MemoryValue] = {f"f_cnt_up/{name}": uplink.counter.next}
         if not session.is_remembered:
             memory[f"session/{name}"] = session.fingerprint
-        await sink.append(readings, memory=memory)
+        is_stored = await sink.append(readings, memory=memory)
         missed = uplink.f_cnt - session.counter.next if session.counter.next else 0
         session.counter = uplink.counter
         session.is_remembered = True
@@ -131,6 +131,7 @@ class UplinkReceiver:
             sink.reject(fault)
         elif not readings:
             sink.count("no_readings")  # MAC commands, an empty payload, or nothing the profile names
+        return is_stored
 
     def _open(self, phy_payload: bytes, sink: ReadingSink) -> _Uplink | None:
         """Return an authentic, new frame; None after anything else was counted or rejected."""

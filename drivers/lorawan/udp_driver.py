@@ -150,7 +150,7 @@ class LorawanUdpDriver:
         return transport
 
     async def _take(self, datagram: _Datagram, inbox: _Inbox, sink: ReadingSink) -> None:
-        """Store what a PUSH_DATA brought, then acknowledge it; a datagram that cannot be read gets no answer."""
+        """Store what a PUSH_DATA brought, then acknowledge it; nothing else gets an answer."""
         try:
             push = gwmp.parse_push_data(datagram.octets)
         except FrameError as error:
@@ -161,6 +161,7 @@ class LorawanUdpDriver:
             sink.reject(fault)
         packets = _best_copies(push.packets)
         sink.count("duplicate", len(push.packets) - len(packets))
+        is_stored = True
         for packet in packets:
             reception = Reception(
                 phy_payload=packet.phy_payload,
@@ -169,8 +170,9 @@ class LorawanUdpDriver:
                 rssi_dbm=packet.rssi_dbm,
                 snr_db=packet.snr_db,
             )
-            await self._receiver.take(reception, sink)
-        inbox.send(gwmp.encode_push_ack(datagram.token), datagram.peer)
+            is_stored &= await self._receiver.take(reception, sink)
+        if is_stored:  # acknowledge what you own
+            inbox.send(gwmp.encode_push_ack(datagram.token), datagram.peer)
 
 
 def _best_copies(packets: Sequence[gwmp.RxPacket]) -> Sequence[gwmp.RxPacket]:

@@ -221,9 +221,9 @@ async def test_f51_flood_in_a_listed_name_is_bounded_and_crowds_out_nobody() -> 
             super().__init__()
             self.go = asyncio.Event()
 
-        async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> None:
+        async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> bool:
             await self.go.wait()
-            await super().append(readings, memory=memory)
+            return await super().append(readings, memory=memory)
 
     sink = SlowSink()
     async with listening(sink) as radio:
@@ -274,7 +274,7 @@ async def test_f53_replayed_adverts_are_dropped_also_after_a_restart_and_with_sm
 
 async def test_f53_an_advert_that_could_not_be_stored_is_taken_when_it_comes_again() -> None:
     class BrokenSink(RecordingSink):
-        async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> None:
+        async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> bool:
             raise OSError("no space left")
 
     broken, radio = BrokenSink(), Radio()

@@ -26,6 +26,7 @@ class RecordingSink:
         self.memory: dict[str, MemoryValue] = dict(memory or {})
         self.rejected: list[DeviceError] = []
         self.counters: Counter[str] = Counter()
+        self.is_disk_sound = True
         self.links: list[str] = []
         self._changed = asyncio.Event()
 
@@ -34,10 +35,11 @@ class RecordingSink:
         """Return all readings stored so far."""
         return [reading for readings in self.appended for reading in readings]
 
-    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> None:
+    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> bool:
         self.appended.append(list(readings))
         self.memory.update(memory or {})
         self._changed.set()
+        return self.is_disk_sound
 
     def recall(self, key: str) -> MemoryValue | None:
         return self.memory.get(key)

@@ -65,16 +65,16 @@ class GatedSink(RecordingSink):
         self.gate = asyncio.Event()
         self.entered = asyncio.Event()
 
-    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> None:
+    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> bool:
         self.entered.set()
         await self.gate.wait()
-        await super().append(readings, memory=memory)
+        return await super().append(readings, memory=memory)
 
 
 class BrokenSink(RecordingSink):
     """A ring that refuses everything."""
 
-    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> None:
+    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> bool:
         raise RuntimeError("the store is closed")
 
 

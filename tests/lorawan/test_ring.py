@@ -25,9 +25,9 @@ class RingSink(RecordingSink):
         self._ring = ring
         self._clock = clock
 
-    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> None:
+    async def append(self, readings: Sequence[Reading], *, memory: Mapping[str, MemoryValue] | None = None) -> bool:
         self._ring.append(readings, self._clock.stamp(), memory)
-        await super().append(readings, memory=memory)
+        return await super().append(readings, memory=memory)
 
     def recall(self, key: str) -> MemoryValue | None:
         return self._ring.recall(key)

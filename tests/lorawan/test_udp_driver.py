@@ -177,15 +177,27 @@ async def test_no_push_ack_before_append_returned() -> None:
     assert len(sink.readings) == 2
 
 
+async def test_f08_no_push_ack_while_the_disk_fails() -> None:
+    sink = RecordingSink()
+    sink.is_disk_sound = False
+    async with running(udp_driver(), sink):
+        with PacketForwarder(sink) as forwarder:
+            await forwarder.send(push_data(1, rxpk(FRAMES[0].phy_payload)))
+            await forwarder.send(push_data(2))  # nothing to store, so it is acknowledged, and in order
+            assert await forwarder.answer() == push_ack(2)
+            assert not forwarder.has_answer()
+    assert len(sink.readings) == 2, "kept in memory all the same"
+
+
 async def test_push_ack_waits_for_every_frame_of_the_datagram() -> None:
     class SteppedSink(RecordingSink):
         """Stores one frame for each release of ``steps``."""
 
         steps = asyncio.Semaphore(0)
 
-        async def append(self, readings: Any, *, memory: Any = None) -> None:
+        async def append(self, readings: Any, *, memory: Any = None) -> bool:
             await self.steps.acquire()
-            await super().append(readings, memory=memory)
+            return await super().append(readings, memory=memory)
 
     sink = SteppedSink()
     async with running(udp_driver(), sink):
@@ -366,11 +378,11 @@ async def test_f41_replay_of_an_earlier_round_of_the_counter() -> None:
 
 async def test_f41_counter_and_readings_share_one_append() -> None:
     class Pairs(RecordingSink):
-        async def append(self, readings: Any, *, memory: Any = None) -> None:
+        async def append(self, readings: Any, *, memory: Any = None) -> bool:
             assert memory is not None
             assert memory[N_KEY] == len(self.appended) + 1
             assert len(readings) == 2
-            await super().append(readings, memory=memory)
+            return await super().append(readings, memory=memory)
 
     sink = Pairs()
     await deliver(sink, FRAMES[0].phy_payload, FRAMES[1].phy_payload)
