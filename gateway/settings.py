@@ -25,11 +25,10 @@ from gateway.errors import ConfigError, ConfigErrors
 T = TypeVar("T")
 FOUND_TEXT_MAX = 60  # characters of a wrong value that a message repeats
 SUGGESTION_CUTOFF = 0.6  # difflib ratio above which "did you mean" is a help and not a riddle
-_LOGIN = re.compile(r"//[^/@\s]*@")  # of a URL
 SECRET_FILE_SIZE_MAX = 16384  # octets; a key or a PEM file is far smaller
 CREDENTIAL_FOLDER_PREFIX = "litfass_"  # systemd's name for a file of `LoadCredential=litfass:FOLDER`
 
-_LOGIN = re.compile(r"//[^/@\s]*@")
+_LOGIN = re.compile(r"//[^/@\s]*@")  # of a URL
 
 Path = tuple[str | int, ...]
 """Where a value stands in a TOML file: ``("driver", 1, "port")``."""
