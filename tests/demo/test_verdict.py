@@ -4,6 +4,7 @@ import dataclasses
 import io
 import pathlib
 
+import pytest
 from rich.console import Console
 
 from drivers.simulated.city import Arrival
@@ -91,7 +92,8 @@ def test_a_pipe_gets_plain_text() -> None:
     assert "  ble             1            0  delivered nothing  luft\n" in text
 
 
-def test_a_low_terminal_shows_every_device_and_hides_values() -> None:
+def test_a_low_terminal_shows_every_device_and_hides_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # a dumb terminal gets plain lines
     out = io.StringIO()
     screen = TerminalScreen(Console(file=out, force_terminal=True, width=100, height=24))
     screen.open(["An introduction."], RESIDENTS)
