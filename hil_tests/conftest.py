@@ -3,8 +3,8 @@
 import importlib
 import pathlib
 import subprocess
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -12,6 +12,8 @@ import yaml
 from gateway import __version__
 from hil_tests.protocols import Parts
 from hil_tests.strategy import BenchStrategy, State
+
+_Part = TypeVar("_Part")
 
 BENCHES = {"desk": "hil_tests.desk:Desk"}
 """What a bench's `driver` may say, and the class that makes its parts from the description and a folder."""
@@ -39,6 +41,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+class _Plugged(dict[str, _Part]):
+    """Parts by name; a scenario that asks for one this bench has not is skipped, and says which."""
+
+    def __init__(self, kind: str, parts: Mapping[str, _Part]) -> None:
+        super().__init__(parts)
+        self._kind = kind
+
+    def __missing__(self, name: str) -> _Part:
+        pytest.skip(f'this bench has no {self._kind} "{name}", only: {", ".join(self) or "none"}')
+
+
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Parts]:
     """A bench in the state `reporting`: readings of everything plugged in arrive at the city."""
@@ -46,6 +59,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Pa
     assert description is not None
     module, _, name = BENCHES[description["driver"]].partition(":")
     parts: Parts = getattr(importlib.import_module(module), name)(description, tmp_path)
+    parts.cables, parts.sensors = _Plugged("cable", parts.cables), _Plugged("sensor", parts.sensors)
     devices = [*description["sensors"], *(table["meter"] for table in description["cables"].values())]
     parts.set_up()
     try:

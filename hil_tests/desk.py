@@ -113,10 +113,37 @@ class DeskCity:
         return "" if verdict.is_good else str(verdict)
 
 
+KEYS: Mapping[str, Mapping[str, str | None]] = {
+    "gateway": {"driver": "process"},
+    "broker": {"driver": "mosquitto"},
+    "cables": {"driver": "pty", "meter": None, "every": None},
+    "sensors": {"driver": "lora-udp", "dev_addr": None},
+}
+"""The keys of each table; where a value stands, it is the only one a desk can do."""
+
+
+def check(description: Mapping[str, Any]) -> None:
+    """Fail with every mistake in a description: a key that is not read would be taken for a fact."""
+    mistakes = [f"unknown table {name}" for name in description.keys() - KEYS.keys() - {"name", "driver"}]
+    for name, keys in KEYS.items():
+        table = description.get(name, {})
+        for place, row in table.items() if name in ("cables", "sensors") else [("", table)]:
+            where = f"{name}.{place}".rstrip(".")
+            mistakes += [f"{where}: unknown key {key}" for key in row.keys() - keys.keys()]
+            mistakes += [f"{where}: {key} is missing" for key in keys.keys() - row.keys()]
+            mistakes += [
+                f"{where}: {key} is {row[key]}, a desk does {only}"
+                for key, only in keys.items()
+                if only is not None and row.get(key, only) != only
+            ]
+    assert not mistakes, "; ".join(sorted(mistakes))
+
+
 class Desk:
     """The desk bench, made from its description."""
 
     def __init__(self, description: Mapping[str, Any], folder: pathlib.Path) -> None:
+        check(description)
         self._stack = contextlib.ExitStack()
         self._loop = LoopThread()
         pki = Pki(folder / "pki")

@@ -16,6 +16,8 @@ def test_p3_broker_killed_and_started_again_during_traffic(settings: Settings, b
         broker.save()  # the city's subscription outlives the kills
         for _ in range(3):
             forwarder.await_acknowledged(50)
+            broker.freeze()  # so that messages are on their way, unacknowledged, when it dies
+            forwarder.await_acknowledged(50)
             broker.kill()
             gateway.until_status(lambda s: s["uplinks"]["city"]["state"] == "down", "it does not notice")
             forwarder.await_acknowledged(50)
