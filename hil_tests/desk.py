@@ -97,7 +97,8 @@ class DeskCity:
     sensors: list[NumberedSensor]
 
     def count(self, device_id: str) -> int:
-        return sum(f":{device_id}:" in record["name"] for record in self.subscriber.by_identity().values())
+        names = [record["name"] for record in self.subscriber.by_identity().values()]
+        return sum(f":{device_id}:" in name and not name.endswith("/status") for name in names)  # a missing value is none
 
     def await_more(self, device_id: str, more: int = 3) -> None:
         goal = self.count(device_id) + more
