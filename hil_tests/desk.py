@@ -98,7 +98,7 @@ class DeskCity:
 
     def count(self, device_id: str) -> int:
         names = [record["name"] for record in self.subscriber.by_identity().values()]
-        return sum(f":{device_id}:" in name and not name.endswith("/status") for name in names)  # a missing value is none
+        return sum(f":{device_id}:" in name and not name.endswith("/status") for name in names)
 
     def await_more(self, device_id: str, more: int = 3) -> None:
         goal = self.count(device_id) + more
