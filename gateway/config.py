@@ -27,6 +27,7 @@ from gateway.settings import (
     read_table,
     setting,
     size,
+    split_table,
     suggestion,
     table,
     table_of,
@@ -309,9 +310,8 @@ def _array(name: str, parts: _Parts, count_max: int) -> list[tuple[Path, dict[st
 
 def _common(settings_type: type[Any], row: dict[str, object], report: Report, path: Path) -> tuple[Any, dict[str, Any]]:
     """Return the common settings of a table, and the keys left for its type."""
-    own = {f.metadata["key"] or f.name for f in settings_type.__dataclass_fields__.values() if "kind" in f.metadata}
-    common = read_table(settings_type, {k: v for k, v in row.items() if k in own}, report, path)
-    return common, {k: v for k, v in row.items() if k not in own}
+    own, further = split_table(row, settings_type)
+    return read_table(settings_type, own, report, path), further
 
 
 def _read_drivers(parts: _Parts) -> dict[str, DriverConfig | None]:

@@ -36,6 +36,7 @@ from gateway.settings import (
     number,
     read_table,
     setting,
+    split_table,
     suggestion,
     text,
 )
@@ -284,21 +285,11 @@ def _tables(value: object, key: str, report: Report) -> list[dict[str, object]]:
     return []
 
 
-def _split(row: Mapping[str, object], settings_type: type[Any]) -> tuple[dict[str, object], dict[str, object]]:
-    """Return the keys of ``row`` that ``settings_type`` declares, and the others."""
-    own = {
-        field.metadata["key"] or name
-        for name, field in settings_type.__dataclass_fields__.items()
-        if "kind" in field.metadata
-    }
-    return {k: v for k, v in row.items() if k in own}, {k: v for k, v in row.items() if k not in own}
-
-
 def _field(
     row: dict[str, object], index: int, decoder: Decoder | None, properties: Properties, report: Report
 ) -> Field | None:
     path = ("field", index)
-    own, further = _split(row, _FieldRow)
+    own, further = split_table(row, _FieldRow)
     common = read_table(_FieldRow, own, report, path)
     options = read_table(decoder.field_settings, further, report, path) if decoder else None
     if common is None:
@@ -336,7 +327,7 @@ def _field(
 
 
 def _example(row: dict[str, object], index: int, decoder: Decoder | None, report: Report) -> Example | None:
-    own, further = _split(row, _ExampleRow)
+    own, further = split_table(row, _ExampleRow)
     common = read_table(_ExampleRow, own, report, ("example", index))
     options = read_table(decoder.example_settings, further, report, ("example", index)) if decoder else None
     if common is None or options is None:

@@ -173,6 +173,21 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return "known: " + ", ".join(sorted(names)) if names else "none is known"
 
 
+def keys_of(settings_type: type[Any]) -> dict[str, "dataclasses.Field[Any]"]:
+    """Return the fields of a settings dataclass by their TOML keys."""
+    return {
+        field.metadata["key"] or field.name: field
+        for field in dataclasses.fields(settings_type)
+        if "kind" in field.metadata
+    }
+
+
+def split_table(table: Mapping[str, object], settings_type: type[Any]) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the keys of ``table`` that ``settings_type`` declares, and the others, which somebody else reads."""
+    own = keys_of(settings_type)
+    return {k: v for k, v in table.items() if k in own}, {k: v for k, v in table.items() if k not in own}
+
+
 def read_table(
     settings_type: type[T], table: Mapping[str, object], report: Report, path: Path = (), *, ignore: Sequence[str] = ()
 ) -> T | None:
@@ -185,11 +200,7 @@ def read_table(
         path: Where the table stands in its file.
         ignore: Keys that somebody else reads.
     """
-    fields = {
-        field.metadata["key"] or field.name: field
-        for field in dataclasses.fields(settings_type)  # type: ignore[arg-type]  # T is always a dataclass here
-        if "kind" in field.metadata
-    }
+    fields = keys_of(settings_type)
     mistakes = len(report.errors)
     for key in table:
         if key not in fields and key not in ignore:

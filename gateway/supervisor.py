@@ -42,13 +42,11 @@ class Supervisor:
         name: Of the part, as in ``driver:lora``.
         run_part: Runs it until it fails or is cancelled.
         clock: The time.
-        on_change: Called after each change of state.
     """
 
     name: str
     run_part: Callable[[], Awaitable[None]]
     clock: Clock
-    on_change: Callable[[], None] = lambda: None
     status: PartStatus = field(default_factory=PartStatus)
     _crashes: int = 0
 
@@ -93,7 +91,6 @@ class Supervisor:
             return
         self.status.state, self.status.detail = state, detail
         self.status.since_ms = self.clock.wall_ms()
-        self.on_change()
 
 
 async def cancel_and_wait(tasks: Sequence["asyncio.Task[None]"], deadline_s: float) -> bool:

@@ -6,8 +6,6 @@ import pathlib
 import sys
 import time
 
-from gateway.cli import EXIT_NOT_RUNNING
-
 RUNTIME_SOCKET = pathlib.Path("/run/litfass/control.sock")
 
 
@@ -53,9 +51,6 @@ def socket_path_text(args: argparse.Namespace) -> str:
         return str(socket_path(args))
     except (OSError, ValueError):
         return str(args.config)
-
-
-NOT_RUNNING = EXIT_NOT_RUNNING
 
 
 def span_text(seconds: float) -> str:

@@ -4,8 +4,8 @@ import argparse
 import json
 from typing import Any, cast
 
-from gateway.cli import EXIT_OK
-from gateway.cli._service import NOT_RUNNING, add_service_arguments, ago_text, ask_service, print_table
+from gateway.cli import EXIT_NOT_RUNNING, EXIT_OK
+from gateway.cli._service import add_service_arguments, ago_text, ask_service, print_table
 
 EXAMPLES = """\
   litfass devices                             newest value of each series
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     answer = ask_service(args, "devices")
     if answer is None:
-        return NOT_RUNNING
+        return EXIT_NOT_RUNNING
     devices = [device for device in cast("list[dict[str, Any]]", answer) if args.device in (None, device["id"])]
     if args.json:
         print(json.dumps(devices, ensure_ascii=False))

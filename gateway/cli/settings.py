@@ -1,7 +1,6 @@
 """Explain every key of the settings file: what it means, what it may be, what it is if left out."""
 
 import argparse
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,13 +54,12 @@ def _tables() -> Iterator[tuple[str, str, str, type[Any]]]:
 
 
 def _show(heading: str, summary: str, settings_type: type[Any], *, markdown: bool) -> None:
+    from gateway.settings import keys_of
+
     rows = []
-    for field in dataclasses.fields(settings_type):
-        if "kind" not in field.metadata:
-            continue
+    for key, field in keys_of(settings_type).items():
         default = field.metadata.get("default", "")
         left_out = "must be given" if "default" not in field.metadata else "–" if default is None else repr(default)
-        key = field.metadata["key"] or field.name
         rows.append((key, field.metadata["help"], field.metadata["kind"].expected, left_out.replace("'", '"')))
     if markdown:
         print(f"\n## `{heading}`\n\n{summary[:1].upper()}{summary[1:]}.\n")

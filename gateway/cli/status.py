@@ -4,8 +4,8 @@ import argparse
 import json
 from typing import Any, cast
 
-from gateway.cli import EXIT_OK
-from gateway.cli._service import NOT_RUNNING, add_service_arguments, ago_text, ask_service, print_table, span_text
+from gateway.cli import EXIT_NOT_RUNNING, EXIT_OK
+from gateway.cli._service import add_service_arguments, ago_text, ask_service, print_table, span_text
 
 EXAMPLES = """\
   litfass status                              the system's service
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     answer = ask_service(args, "status")
     if answer is None:
-        return NOT_RUNNING
+        return EXIT_NOT_RUNNING
     if args.json:
         print(json.dumps(answer, ensure_ascii=False))
         return EXIT_OK
